@@ -18,12 +18,16 @@ DEADLINE = 900
 @pytest.mark.parametrize(
     ("name", "remote"),
     [("spark-3.5", False), ("spark-4", False), ("spark-4", True)],
-    ids=["spark-3.5", "spark-4", "spark-4 over Connect"],
+    ids=["spark-3.5", "spark-4", "spark-4 over Connect, engine over HTTP"],
 )
 def test_stages(name: str, *, remote: bool, tmp_path: Path) -> None:
     """Every test of stages passes on this Spark."""
     python = spark_environment(name) / "bin/python"
-    environment = {**os.environ, "PROCESSING_TEST_CONNECT": "1" if remote else ""}
+    environment = {
+        **os.environ,
+        "PROCESSING_TEST_CONNECT": "1" if remote else "",
+        "PROCESSING_TEST_HTTP": "1" if remote else "",
+    }
     options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", str(ROOT / "pyproject.toml")]
     done = subprocess.run(
         [python, "-m", "pytest", *options, f"--basetemp={tmp_path / 'stages'}", ROOT / "tests/spark/stages"],

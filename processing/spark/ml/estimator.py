@@ -102,6 +102,11 @@ class SageMakerEstimatorBase(Stage, Estimator):
         codec = values["trainingCompressionCodec"]
         if (None if codec is None else codec.lower()) not in _CODECS:
             raise ConfigurationError(f"trainingCompressionCodec: must be 'gzip' or None, not {codec!r}")
+        if codec is not None and _CODECS[codec.lower()] and values["trainingInputMode"] != "Pipe":
+            raise ConfigurationError(
+                "trainingCompressionCodec: SageMaker unpacks a channel only with trainingInputMode='Pipe', not "
+                f"{values['trainingInputMode']!r}"
+            )
         training.tag_list(values["tags"])
         training.network(values["subnets"], values["securityGroupIds"])
         if values["endpointCreationPolicy"] is not EndpointCreationPolicy.DO_NOT_CREATE:
@@ -282,7 +287,7 @@ class SageMakerEstimator(SageMakerEstimatorBase):
         trainingSparkDataFormat: `sagemaker`, `csv`, `libsvm` or `parquet`.
         trainingSparkDataFormatOptions: options of the format: `labelColumnName`, `featuresColumnName`, and its own.
         trainingInputMode: `File`, `Pipe` or `FastFile`.
-        trainingCompressionCodec: `gzip` or None.
+        trainingCompressionCodec: `gzip`, which needs the input mode `Pipe`, or None.
         trainingMaxRuntimeInSeconds: the longest time of the training job.
         trainingKmsKeyId: the key that encrypts the data and the model.
         modelEnvironmentVariables: the environment of the model's container.

@@ -8,16 +8,19 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shlex
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from processing import LocalSession
+from processing import LocalSession, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 if importlib.util.find_spec("pyspark") is None:
     collect_ignore_glob = ["test_*.py"]
@@ -39,7 +42,7 @@ ROLE = "arn:aws:iam::000000000000:role/stages"
 
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator[Any]:
+def spark(session: Session) -> Iterator[Any]:
     """A session of Spark on two cores; over Connect if PROCESSING_TEST_CONNECT is set."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
@@ -60,14 +63,35 @@ def spark() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSession]:
-    """An engine, without endpoints at its end."""
-    made = LocalSession(tmp_path_factory.mktemp("stages") / "engine", tick=0.05)
-    yield made
-    sagemaker: Any = made.boto_session.client("sagemaker")
-    for endpoint in sagemaker.list_endpoints(MaxResults=100)["Endpoints"]:
-        with contextlib.suppress(ClientError):  # it may be on its way out
-            sagemaker.delete_endpoint(EndpointName=endpoint["EndpointName"])
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """An engine in process; over HTTP, as AWS is reached, if PROCESSING_TEST_HTTP is set. No endpoint is left."""
+    home = tmp_path_factory.mktemp("stages") / "engine"
+    with contextlib.ExitStack() as stack:
+        if os.environ.get("PROCESSING_TEST_HTTP"):
+            stack.enter_context(served(home))
+            made = Session()
+        else:
+            made = LocalSession(home, tick=0.05)
+        yield made
+        sagemaker: Any = made.boto_session.client("sagemaker")
+        for endpoint in sagemaker.list_endpoints(MaxResults=100)["Endpoints"]:
+            with contextlib.suppress(ClientError):  # it may be on its way out
+                sagemaker.delete_endpoint(EndpointName=endpoint["EndpointName"])
+
+
+@contextlib.contextmanager
+def served(home: Path) -> Iterator[None]:
+    """Serve an engine as a user does. Its variables are those of this process, and so of Spark's workers."""
+    command = [sys.executable, "-m", "processing.local", "serve", "--home", str(home), "--tick", "0.05"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, pytest.MonkeyPatch.context() as patch:
+        assert server.stdout is not None
+        name = ""
+        while name != "no_proxy":  # the last of them
+            name, _, value = server.stdout.readline().removeprefix("export ").partition("=")
+            patch.setenv(name, "".join(shlex.split(value)))
+        yield
+        server.terminate()
+        assert server.wait(60) == 0
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +107,7 @@ def instances() -> dict[str, Any]:
 
 
 @pytest.fixture
-def keys(session: LocalSession) -> Callable[[], set[str]]:
+def keys(session: Session) -> Callable[[], set[str]]:
     """Return the keys of all objects in the bucket that the stages create."""
     s3: Any = session.boto_session.client("s3")
 

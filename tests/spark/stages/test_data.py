@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from processing import LocalSession
+    from processing import Session
 
 ROWS = [
     (0, 1.0, Vectors.dense(1.0, 0.0, 2.5)),
@@ -44,14 +44,14 @@ def frame(spark: Any) -> Any:
 
 
 @pytest.fixture
-def bucket(session: LocalSession, tmp_path: Path) -> S3Uri:
+def bucket(session: Session, tmp_path: Path) -> S3Uri:
     """A place in S3 for the test alone."""
     s3: Any = session.boto_session.client("s3")
     s3.create_bucket(Bucket="data")
     return S3Uri("data", tmp_path.name)
 
 
-def content(session: LocalSession, place: S3Uri, suffix: str) -> bytes:
+def content(session: Session, place: S3Uri, suffix: str) -> bytes:
     """Return the objects of a suffix below a place, joined."""
     s3: Any = session.boto_session.client("s3")
     keys = sorted(key for key in list_keys(session, place) if key.endswith(suffix))
@@ -59,7 +59,7 @@ def content(session: LocalSession, place: S3Uri, suffix: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["sagemaker", "csv", "libsvm", "parquet"])
-def test_each_format_has_every_row(name: str, frame: Any, session: LocalSession, bucket: S3Uri) -> None:
+def test_each_format_has_every_row(name: str, frame: Any, session: Session, bucket: S3Uri) -> None:
     """Every row is in the objects once, with its label, in each format."""
     layout = format_of(name, {"labelColumnName": "label"}, frame.schema)
     chosen = frame.select(*layout.columns(frame.columns))
@@ -86,7 +86,7 @@ def test_each_format_has_every_row(name: str, frame: Any, session: LocalSession,
     assert sorted(labels) == [1, 2, 3, 4]
 
 
-def test_columns_of_csv_without_vectors(spark: Any, session: LocalSession, bucket: S3Uri) -> None:
+def test_columns_of_csv_without_vectors(spark: Any, session: Session, bucket: S3Uri) -> None:
     """Frames of plain columns are written as they are, compressed and with a header if that was asked for."""
     plain = spark.createDataFrame([(1, "a,b", None), (2, 'say "x"', 0.5)], "n int, text string, x double").coalesce(1)
     layout = format_of("csv", {"header": "true", "SEP": ";"}, plain.schema)
@@ -94,7 +94,7 @@ def test_columns_of_csv_without_vectors(spark: Any, session: LocalSession, bucke
     assert gzip.decompress(content(session, bucket, ".csv.gz")) == b'n;text;x\n1;"a,b";\n2;"say ""x""";0.5\n'
 
 
-def test_a_frame_that_differs_at_each_reading(frame: Any, session: LocalSession, bucket: S3Uri) -> None:
+def test_a_frame_that_differs_at_each_reading(frame: Any, session: Session, bucket: S3Uri) -> None:
     """Fewer rows than were checked are an error, and nothing is left in S3."""
     layout = format_of("sagemaker", {}, frame.schema)
     with pytest.raises(Exception, match="had 5 rows when it was checked, and 4 when it was uploaded"):
@@ -102,7 +102,7 @@ def test_a_frame_that_differs_at_each_reading(frame: Any, session: LocalSession,
     assert list_keys(session, bucket) == []
 
 
-def test_a_killed_task_leaves_nothing(frame: Any, session: LocalSession, bucket: S3Uri) -> None:
+def test_a_killed_task_leaves_nothing(frame: Any, session: Session, bucket: S3Uri) -> None:
     """A worker that dies during the upload fails the fit, and the driver deletes what the task has written."""
     layout = format_of("sagemaker", {}, frame.schema)
     chosen = frame.select("features", "label")
@@ -117,7 +117,7 @@ def test_a_killed_task_leaves_nothing(frame: Any, session: LocalSession, bucket:
     assert list_keys(session, bucket) == []
 
 
-def test_records_in_files(frame: Any, session: LocalSession, tmp_path: Path, bucket: S3Uri) -> None:
+def test_records_in_files(frame: Any, session: Session, tmp_path: Path, bucket: S3Uri) -> None:
     """`write_records` writes a folder or a prefix, and overwrites only if it is told to."""
     folder = tmp_path / "records"
     assert write_records(frame, str(folder), featuresColumnName="features", session=session) == 4
@@ -133,7 +133,7 @@ def test_records_in_files(frame: Any, session: LocalSession, tmp_path: Path, buc
     assert len(list(recordio.iter_records(content(session, bucket, ".pbr")))) == 4
 
 
-def test_matrices(spark: Any, session: LocalSession, tmp_path: Path) -> None:
+def test_matrices(spark: Any, session: Session, tmp_path: Path) -> None:
     """A column of matrices is written row by row, with the shape of each."""
     matrices = [(Matrices.dense(2, 3, [1, 4, 2, 5, 3, 6]),), (Matrices.sparse(2, 2, [0, 1, 1], [1], [7.0]),)]
     frame = spark.createDataFrame(matrices, ["m"]).coalesce(1)
@@ -153,9 +153,7 @@ def _encoded(batches: Any, layout: Any) -> Iterator[Any]:
         yield pa.RecordBatch.from_pydict({"body": [layout.encode(batch)]})
 
 
-def test_the_data_source_of_spark_4(
-    spark: Any, frame: Any, session: LocalSession, tmp_path: Path, bucket: S3Uri
-) -> None:
+def test_the_data_source_of_spark_4(spark: Any, frame: Any, session: Session, tmp_path: Path, bucket: S3Uri) -> None:
     """`df.write.format("sagemaker")` writes the same records; Spark 3.5 names the function instead."""
     if spark.version.startswith("3."):
         with pytest.raises(ConfigurationError, match=r"need Spark 4.0, .* write_records"):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from processing import LocalSession
+    from processing import Session
 
 CENTERS = (0.0, 3.0, 9.0)
 POINTS = np.concatenate([np.random.default_rng(0).normal(center, 0.1, (20, 4)) for center in CENTERS])
@@ -43,7 +43,7 @@ def clusters(frame: Any) -> list[set[float]]:
 
 
 def test_kmeans_in_a_pipeline(
-    points: Any, session: LocalSession, instances: dict[str, Any], keys: Callable[[], set[str]], tmp_path: Path
+    points: Any, session: Session, instances: dict[str, Any], keys: Callable[[], set[str]], tmp_path: Path
 ) -> None:
     """A Pipeline of native stages and K-Means trains, predicts, and does the same after it was saved and loaded."""
     before = keys()
@@ -80,7 +80,7 @@ def test_kmeans_in_a_pipeline(
     assert sagemaker.list_models(NameContains=created.model_name)["Models"] == []
 
 
-def test_two_sagemaker_stages(points: Any, session: LocalSession, instances: dict[str, Any]) -> None:
+def test_two_sagemaker_stages(points: Any, session: Session, instances: dict[str, Any]) -> None:
     """PCA's projection is the input of K-Means, both on SageMaker."""
     assembler = VectorAssembler(inputCols=["a", "b", "c", "d"], outputCol="features")
     pca = PCASageMakerEstimator(**instances, session=session).setNumComponents(2)
@@ -101,7 +101,7 @@ def test_two_sagemaker_stages(points: Any, session: LocalSession, instances: dic
         stage.close()
 
 
-def test_xgboost_predicts_as_the_library_does(spark: Any, session: LocalSession, instances: dict[str, Any]) -> None:
+def test_xgboost_predicts_as_the_library_does(spark: Any, session: Session, instances: dict[str, Any]) -> None:
     """Predictions of the endpoint, and of a batch transform job, equal those of xgboost called directly."""
     import xgboost
     from sklearn.datasets import load_diabetes

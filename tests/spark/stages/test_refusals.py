@@ -26,7 +26,7 @@ from processing.spark.ml import (
 )
 
 if TYPE_CHECKING:
-    from processing import LocalSession
+    from processing import Session
 
 ODD = (
     ("no rows", ConfigurationError, "dataset: the DataFrame has no rows", lambda frame: frame.filter("id < 0")),
@@ -54,12 +54,12 @@ def frame(spark: Any) -> Any:
 
 
 @pytest.fixture
-def kmeans(session: LocalSession, instances: dict[str, Any]) -> KMeansSageMakerEstimator:
+def kmeans(session: Session, instances: dict[str, Any]) -> KMeansSageMakerEstimator:
     return KMeansSageMakerEstimator(**instances, session=session)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_uploaded(session: LocalSession, keys: Any) -> Any:
+def _nothing_is_uploaded(session: Session, keys: Any) -> Any:
     """No test here leaves an object or a training job."""
     sagemaker: Any = session.boto_session.client("sagemaker")
     before = keys(), len(sagemaker.list_training_jobs(MaxResults=100)["TrainingJobSummaries"])
@@ -83,7 +83,7 @@ def test_vectors_of_different_sizes_and_nulls(kmeans: Any, spark: Any) -> None:
         kmeans.fit(with_null)
 
 
-def test_columns_that_are_named(session: LocalSession, instances: dict[str, Any], frame: Any) -> None:
+def test_columns_that_are_named(session: Session, instances: dict[str, Any], frame: Any) -> None:
     """A column that a setting names has to be there, and the setting is in the message."""
     odd: dict[str, dict[str, Any]] = {
         "trainingProjectedColumns: there is no column 'nope'": {"trainingProjectedColumns": ["nope"]},
@@ -96,6 +96,7 @@ def test_columns_that_are_named(session: LocalSession, instances: dict[str, Any]
         "has no option 'wrong'": {"trainingSparkDataFormatOptions": {"wrong": "1"}},
         "trainingSparkDataFormat: 'avro' is not one of .*hadoop-aws": {"trainingSparkDataFormat": "avro"},
         "trainingCompressionCodec: must be 'gzip' or None, not 'zstd'": {"trainingCompressionCodec": "zstd"},
+        "trainingCompressionCodec: .* only with trainingInputMode='Pipe'": {"trainingCompressionCodec": "gzip"},
         "securityGroupIds: missing": {"subnets": ["subnet-1"]},
         "trainingInputS3DataPath": {"trainingInputS3DataPath": S3DataPath("No_Bucket", "x")},
         "trainingOutputS3DataPath: set spark.sagemaker.s3-data-bucket": {
@@ -110,7 +111,7 @@ def test_columns_that_are_named(session: LocalSession, instances: dict[str, Any]
             KMeansSageMakerEstimator(**instances, session=session, **options).fit(frame)
 
 
-def test_hyperparameters(session: LocalSession, instances: dict[str, Any], frame: Any) -> None:
+def test_hyperparameters(session: Session, instances: dict[str, Any], frame: Any) -> None:
     """A missing hyperparameter, or one that contradicts the data, is named with its algorithm."""
     with pytest.raises(ConfigurationError, match=r"PCASageMakerEstimator\.num_components: missing"):
         PCASageMakerEstimator(**instances, session=session).fit(frame)
@@ -125,7 +126,7 @@ def test_hyperparameters(session: LocalSession, instances: dict[str, Any], frame
         LinearLearnerRegressor(**instances, session=session).fit(frame.drop("label"))
 
 
-def test_role_from_the_configuration(session: LocalSession, spark: Any) -> None:
+def test_role_from_the_configuration(session: Session, spark: Any) -> None:
     """The old key and the new one are read; without both, the error names them."""
     aws: Any = type("Session", (), {"is_local": False, "expand_role": lambda _, role: f"expanded {role}"})()
     with pytest.raises(ConfigurationError, match=r"sagemakerRole: missing; .*spark\.sagemaker\.role or com\.amazonaws"):
@@ -137,7 +138,7 @@ def test_role_from_the_configuration(session: LocalSession, spark: Any) -> None:
     assert IAMRole("arn:aws:iam::1:role/r").arn(session, spark) == "arn:aws:iam::1:role/r"
 
 
-def test_models_that_cannot_be_hosted(session: LocalSession) -> None:
+def test_models_that_cannot_be_hosted(session: Session) -> None:
     """DO_NOT_CREATE, an endpoint that is not in service, and missing parameters are refused."""
     helpers: dict[str, Any] = {
         "requestRowSerializer": ProtobufRequestRowSerializer(),
@@ -155,7 +156,7 @@ def test_models_that_cannot_be_hosted(session: LocalSession) -> None:
         SageMakerModel.fromEndpoint(endpointName="nowhere", **{**helpers, "requestRowSerializer": 1})
 
 
-def test_columns_of_a_prediction(session: LocalSession, frame: Any) -> None:
+def test_columns_of_a_prediction(session: Session, frame: Any) -> None:
     """The columns that a model reads have to be there, and those that it adds must not."""
     model = SageMakerModel(
         existingEndpointName="somewhere",

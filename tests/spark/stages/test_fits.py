@@ -1,0 +1,109 @@
+"""Other ways to fit: without a wait, several at once, in a CrossValidator, with names of the user's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.ml.linalg import Vectors
+
+from processing.exceptions import JobFailedError, NameTakenError
+from processing.spark.ml import (
+    CustomNamePolicyFactory,
+    KMeansSageMakerEstimator,
+    LinearLearnerBinaryClassifier,
+    S3DataPath,
+    SageMakerResourceCleanup,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from processing import Session
+
+
+@pytest.fixture(scope="module")
+def frame(spark: Any) -> Any:
+    """Twelve labelled points around two centers."""
+    rows = [
+        (number, float(number % 2), Vectors.dense(number % 2 * 5 + number / 100, 1.0 + number / 100))
+        for number in range(12)
+    ]
+    return spark.createDataFrame(rows, ["id", "label", "features"]).coalesce(2).cache()
+
+
+def test_a_fit_without_a_wait(frame: Any, session: Session, instances: dict[str, Any]) -> None:
+    """`fit` returns while the job trains. The first transform waits, hosts, and deletes the training data."""
+    s3: Any = session.boto_session.client("s3")
+    s3.create_bucket(Bucket="stages-of-ours")
+    estimator = KMeansSageMakerEstimator(
+        **instances,
+        session=session,
+        wait=False,
+        tags={"team": "blue"},
+        trainingInputS3DataPath=S3DataPath("stages-of-ours", "in"),
+        trainingOutputS3DataPath="s3a://stages-of-ours/out",
+        trainingS3DataDistribution="FullyReplicated",
+        trainingCompressionCodec="gzip",
+        trainingInputMode="Pipe",
+        modelPrependInputRowsToTransformationRows=False,
+    )
+    with estimator.fit(frame) as model:
+        assert model.endpointName is None
+        result = model.transform(frame)
+        assert result.columns == ["distance_to_cluster", "closest_cluster"]
+        assert {row["closest_cluster"] for row in result.collect()} == {0.0, 1.0}
+        found = [each["Key"] for each in s3.list_objects_v2(Bucket="stages-of-ours")["Contents"]]
+        assert [key.startswith("out/") for key in found] == [True]
+        arn = session.boto_session.client("sagemaker").describe_endpoint(EndpointName=model.endpointName)["EndpointArn"]
+        tags: Any = session.boto_session.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
+        assert tags == [{"Key": "team", "Value": "blue"}]
+        with model.copy() as copied:
+            assert copied.endpointName == model.endpointName
+    assert not model.getCreatedResources()
+
+
+def test_a_cross_validator(frame: Any, session: Session, instances: dict[str, Any]) -> None:
+    """A CrossValidator fits and evaluates the stage for each set of parameters, and leaves no endpoint."""
+    from pyspark.ml.evaluation import BinaryClassificationEvaluator
+    from pyspark.ml.tuning import ParamGridBuilder, TrainValidationSplit
+
+    estimator = LinearLearnerBinaryClassifier(
+        **instances, session=session, transformBy="batch", trainingSparkDataFormatOptions={"labelColumnName": "label"}
+    )
+    grid = ParamGridBuilder().addGrid(estimator.wd, [0.0, 0.1]).build()
+    evaluator = BinaryClassificationEvaluator(rawPredictionCol="score", labelCol="label")
+    split = TrainValidationSplit(
+        estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, trainRatio=0.6, seed=3
+    )
+    fitted = split.fit(frame)
+    assert len(fitted.validationMetrics) == 2
+    rows = fitted.transform(frame).collect()
+    assert all(row["predicted_label"] == row["label"] for row in rows)
+    fitted.bestModel.close()
+
+
+def test_a_failed_training_job(
+    frame: Any, session: Session, instances: dict[str, Any], keys: Callable[[], set[str]]
+) -> None:
+    """A job that fails is an error with its reason, nothing is hosted, and the training data are deleted."""
+    before = keys()
+    estimator = KMeansSageMakerEstimator(**instances, session=session).setK(100)
+    with pytest.raises(JobFailedError, match="k is 100, and there are 12 rows") as raised:
+        estimator.fit(frame)
+    assert raised.value.job_name == estimator.latestTrainingJob
+    assert keys() == before
+
+
+def test_names_are_used_once(frame: Any, session: Session, instances: dict[str, Any]) -> None:
+    """A second fit with the names of the first one is refused, and the first job and its model stay."""
+    factory = CustomNamePolicyFactory("own-job", "own-model", "own-config", "own-endpoint")
+    options = {"session": session, "namePolicyFactory": factory, "endpointCreationPolicy": "DO_NOT_CREATE"}
+    estimator: Any = KMeansSageMakerEstimator(**instances, **options)
+    model = estimator.fit(frame)
+    assert estimator.latestTrainingJob == "own-job"
+    assert not model.getCreatedResources()
+    other: Any = KMeansSageMakerEstimator(**instances, **options).setK(3)
+    with pytest.raises(NameTakenError, match="training job own-job belongs to another request"):
+        other.fit(frame)
+    SageMakerResourceCleanup(session).deleteEndpoint("own-endpoint")
