@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from processing.exceptions import WaitTimeoutError as WaitTimeoutError
     from processing.exceptions import WatchError as WatchError
     from processing.execution_role import get_execution_role as get_execution_role
+    from processing.export.step_functions import StateMachine as StateMachine
     from processing.job.cost import JobCost as JobCost
     from processing.job.fleet.fleet import Fleet as Fleet
     from processing.job.fleet.fleet import submit_all as submit_all
@@ -130,6 +131,7 @@ _NAMES_OF = {
         "WatchError",
     ),
     "processing.execution_role": ("get_execution_role",),
+    "processing.export.step_functions": ("StateMachine",),
     "processing.job.cost": ("JobCost",),
     "processing.job.fleet.fleet": ("Fleet", "submit_all"),
     "processing.job.fleet.results": ("FleetResult",),

@@ -33,6 +33,7 @@ from processing.models import (
     output_to_boto,
 )
 from processing.request.bucket_names import SCHEME, is_s3
+from processing.request.exports import RequestExports
 from processing.request.extra import apply_extra, merge_extra, remaining_settings
 
 Entry = TypeVar("Entry", ProcessingInput, ProcessingOutput)
@@ -66,7 +67,7 @@ def _copies(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 @attrs.frozen
-class ProcessingRequest:
+class ProcessingRequest(RequestExports):
     """A request for one processing job.
 
     It cannot be changed: mutable values are returned as copies. Mappings are kept as tuples of pairs in their original
