@@ -45,6 +45,7 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
     "top": CommandEntry("top", "show the CPU, memory and disk use of a job's hosts", _JOBS),
     "cost": CommandEntry("cost", "show the price of a job", _JOBS),
     "replay": CommandEntry("replay", "make the call of a remote function again, here", _JOBS),
+    "export": CommandEntry("export", "write a job for Airflow, Step Functions, Pipelines or Python", _JOBS),
     "fleet": CommandEntry("fleet", "show, stop or repeat the jobs of a fleet", _MANY),
     "images": CommandEntry("images", "list AWS's images for frameworks", _TOOLS),
     "config": CommandEntry("config", "show the defaults and their origin", _TOOLS),

@@ -28,6 +28,7 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "network_config": ("--subnet", "--security-group", "--network-isolation"),
     "output_kms_key": ("--output-kms-key",),
     "outputs": ("--output", "-o"),
+    "placeholders": ("--placeholder",),
     "region": ("--region",),
     "region_name": ("--region",),
     "requirements": ("--requirements",),

@@ -97,6 +97,16 @@ def _repetition(session: Session, job_name: str, changes: Mapping[str, Any]) -> 
     return prepare
 
 
+def request_of(session: Session, job_name: str) -> ProcessingRequest:
+    """Return the request of an existing job, with its tags. Two calls.
+
+    Raises:
+        ConfigurationError: the job does not exist.
+    """
+    described = describe_existing(session, job_name, "job")
+    return attrs.evolve(request_from_describe(described), tags=tuple(_tags(session, described).items()) or None)
+
+
 def _base_name(job_name: str) -> str:
     """Return the beginning of a job's name without the time at its end, if there is one."""
     return re.sub(r"-\d{4}(-\d{2}){5}-\d{3}$", "", job_name)[: LONGEST_NAME - 24]

@@ -259,7 +259,7 @@ def test_the_same_code_is_the_same_step(tmp_path: Path) -> None:
         processor.request(str(script), inputs).to_pipeline_step(cache_for="P1D")
 
 
-MISTAKES = {
+MISTAKES: dict[str, dict[str, Any]] = {
     "placeholders: must be a dictionary, not": {"placeholders": ["date"]},
     r"placeholders\['dat'\]: the request has no such value, .*did you mean 'date'": {"placeholders": {"dat": "x"}},
     r"placeholders\['Environment.DAT'\]: .*did you mean 'DATE'": {"placeholders": {"Environment.DAT": "x"}},

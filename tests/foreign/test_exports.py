@@ -150,7 +150,9 @@ def test_state_machines_are_valid(foreign: Client, language: str) -> None:
     definition = foreign.folder / "definition.json"
     definition.write_text(request().to_stepfunctions(language, placeholders=EXPRESSIONS[language]).to_json())
     modules = foreign.bin.parent / "node_modules"
-    assert "is valid" in node(foreign.folder, modules / "asl-validator/dist/bin/asl-validator.js", "--json-path", definition)
+    assert "is valid" in node(
+        foreign.folder, modules / "asl-validator/dist/bin/asl-validator.js", "--json-path", definition
+    )
     definition.write_text(definition.read_text().replace('"Resource"', '"Resourc"'))
     with pytest.raises(AssertionError, match="Resource"):
         node(foreign.folder, modules / "asl-validator/dist/bin/asl-validator.js", "--json-path", definition)
