@@ -27,11 +27,17 @@ BOOT_DIGEST: Final = "PROCESSING_REMOTE_BOOT"
 FORMAT_VARIABLE: Final = "PROCESSING_REMOTE_FORMAT"
 """The variable with the form of the result. A form other than pickle is never unpickled."""
 
-MAP_FORMAT: Final = "map"
-"""The value of that variable for a job of many calls, whose results are in segments."""
-
 ITEMS_FORMAT: Final = "items-"
 """The beginning of that variable's value for a generator function, whose items are in segments."""
+
+CALLS_FORMAT: Final = "calls-"
+"""The beginning of that variable's value for a map, whose results are in segments."""
+
+FUNCTION_DIGEST: Final = "PROCESSING_REMOTE_FUNCTION"
+"""The variable with the digest of a map's function, which shows to a later map that it has changed."""
+
+POOL_FORMAT: Final = "pool"
+"""The value of that variable for a pool, whose results went to its owner."""
 
 BUNDLE_FILE: Final = "bundle.zip"
 CALL_FILE: Final = "call.bin"
@@ -123,6 +129,7 @@ class CallContent:
         members: the caller's files in the bundle.
         checkpoints: the S3 prefix of the function's checkpoints; None if it has none.
         spark_events: the S3 prefix for Spark's events; None without Spark or without their upload.
+        function_digest: the digest of a map's function; None for other calls.
     """
 
     packed: Bundle
@@ -130,6 +137,7 @@ class CallContent:
     members: tuple[Member, ...] = ()
     checkpoints: str | None = None
     spark_events: str | None = None
+    function_digest: str | None = None
 
 
 def members_of(files: Mapping[str, Path | bytes]) -> tuple[Member, ...]:

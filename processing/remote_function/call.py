@@ -65,6 +65,7 @@ class RemoteCall:
         program: the module of `_processing_remote` that runs them in the job.
         manifest: further members of the manifest, for that module.
         checkpoints: the S3 prefix of the function's checkpoints; None if it has none.
+        function_digest: the digest of a map's function; None for other calls.
     """
 
     name: str
@@ -73,6 +74,7 @@ class RemoteCall:
     program: str = CALL_PROGRAM
     manifest: Mapping[str, Any] = attrs.field(factory=dict)
     checkpoints: str | None = None
+    function_digest: str | None = None
 
     @classmethod
     def of(
@@ -225,7 +227,7 @@ class RemoteCall:
 
             members += spark_members(settings.spark_config)
             spark_events = settings.spark_config.spark_event_logs_uri
-        content = CallContent(self.packed, manifest, members, self.checkpoints, spark_events)
+        content = CallContent(self.packed, manifest, members, self.checkpoints, spark_events, self.function_digest)
         return CallProcessor(settings, session, settings.job_name_prefix or self.name, content)
 
 

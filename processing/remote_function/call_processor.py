@@ -12,10 +12,12 @@ from processing.processors.processor import Processor
 from processing.remote_function.bundle import (
     BUNDLE_FILE,
     CALL_FILE,
+    CALLS_FORMAT,
     FORMAT_VARIABLE,
+    FUNCTION_DIGEST,
     ITEMS_FORMAT,
     LOADER,
-    MAP_FORMAT,
+    POOL_FORMAT,
     job_bundle,
     make_manifest,
 )
@@ -112,6 +114,8 @@ class CallProcessor(Processor):
         with content.packed.view() as packed:
             call_uri = uploads.add_chunks([line, packed], len(line) + len(packed), target, self._kms_key)
         self.env = {**variables, **digests, FORMAT_VARIABLE: self._format}
+        if content.function_digest is not None:
+            self.env[FUNCTION_DIGEST] = content.function_digest
         return [
             *(inputs or ()),
             *self._checkpoint_inputs(),
@@ -168,7 +172,9 @@ def _format_of(program: str, form: str) -> str:
     """Return the value of the variable with the form of the result."""
     if program == "generator":
         return ITEMS_FORMAT + form
-    return form if program in _ONE_CALL else MAP_FORMAT
+    if program == "map_host":
+        return CALLS_FORMAT + form
+    return form if program in _ONE_CALL else POOL_FORMAT
 
 
 def split_variables(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

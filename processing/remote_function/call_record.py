@@ -12,7 +12,7 @@ import attrs
 
 from processing.container.remote.boot import MANIFEST_DIGEST
 from processing.exceptions import DeserializationError
-from processing.remote_function.bundle import BOOT_DIGEST, FORMAT_VARIABLE, ITEMS_FORMAT
+from processing.remote_function.bundle import BOOT_DIGEST, CALLS_FORMAT, FORMAT_VARIABLE, ITEMS_FORMAT
 from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ class CallRecord:
         places: the S3 locations of the bundle, the call file, the result and the exception, by the names of the job's
             inputs and outputs.
         manifest_digest: the SHA-256 of the manifest, the first line of the call file.
-        result_format: the form of the result, or of each item: `pickle`, `json` or `arrow`.
+        result_format: the form of the result, or of each item: `pickle`, `json` or `arrow`; `pool` for a pool's job.
         has_items: whether the function is a generator function, whose items are in segments.
+        has_calls: whether the job is a map's, whose results are in segments.
     """
 
     job_name: str
@@ -44,6 +45,7 @@ class CallRecord:
     manifest_digest: str
     result_format: str
     has_items: bool
+    has_calls: bool
 
     @classmethod
     def of(cls, description: Mapping[str, Any], root: S3Uri | None = None) -> CallRecord:
@@ -79,8 +81,9 @@ class CallRecord:
                     "that place, give it as s3_root_uri"
                 )
         form = environment.get(FORMAT_VARIABLE, "pickle")
-        has_items = form.startswith(ITEMS_FORMAT)
-        return cls(name, places, environment[MANIFEST_DIGEST], form.removeprefix(ITEMS_FORMAT), has_items)
+        has_items, has_calls = form.startswith(ITEMS_FORMAT), form.startswith(CALLS_FORMAT)
+        plain = form.removeprefix(ITEMS_FORMAT).removeprefix(CALLS_FORMAT)
+        return cls(name, places, environment[MANIFEST_DIGEST], plain, has_items, has_calls)
 
 
 @attrs.frozen

@@ -93,7 +93,7 @@ class RemoteFunction(Generic[P, T]):
         return future
 
     def map(self, *iterables: Iterable[Any], **options: Any) -> Iterator[T]:
-        """Run the function for each element of an iterable, in one job. Yield the results.
+        """Run the function for each element of an iterable, in one job. Show its log lines, and yield the results.
 
         Several iterables give a call several arguments; the shortest ends the calls. All are read to their ends first.
 
@@ -110,7 +110,7 @@ class RemoteFunction(Generic[P, T]):
         return self._mapped(positional(iterables), options)
 
     def starmap(self, arguments: Iterable[Iterable[Any]], **options: Any) -> Iterator[T]:
-        """Run the function for each tuple of arguments, in one job. Yield the results.
+        """Run the function for each tuple of arguments, in one job. Show its log lines, and yield the results.
 
         Args:
             arguments: the positional arguments of each call; read to its end first.
@@ -121,7 +121,7 @@ class RemoteFunction(Generic[P, T]):
         return self._mapped(unpacked(arguments), options)
 
     def submit_map(self, *iterables: Iterable[Any], **options: Any) -> MapFutures[T]:
-        """Start the job of a `map`, and return the futures of its calls in their order.
+        """Start the job of a `map`, and return the futures of its calls in their order. Log lines are not shown.
 
         Args:
             *iterables: the arguments, as for `map`.
@@ -137,9 +137,11 @@ class RemoteFunction(Generic[P, T]):
     def _mapped(self, calls: Iterable[Call], options: dict[str, Any]) -> Iterator[T]:
         from processing.remote_function.mapping.options import MapOptions
         from processing.remote_function.mapping.submit import submit_map, yield_results
+        from processing.watching.render.log_lines import Renderer
 
         chosen = MapOptions.of(options)
-        return yield_results(submit_map(self._function, self._settings, chosen, calls), chosen)
+        renderer = Renderer(instance_count=self._settings.instance_count)
+        return yield_results(submit_map(self._function, self._settings, chosen, calls, renderer), chosen)
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the function as a job, and return its result, without holding a thread while it runs.

@@ -218,7 +218,7 @@ class RemoteFuture(Future[T]):
     async def _end_of(self, job: ProcessingJob) -> JobError | None:
         """Wait for a job's end, and return its error; None if it has completed."""
         try:
-            await job.wait_async(logs=False)
+            await job.wait_async(logs=False, quiet=True)
         except JobError as error:
             return error
         return None

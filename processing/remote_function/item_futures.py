@@ -143,3 +143,17 @@ class ItemsFuture(RemoteFuture[list[Any]]):
         """The form of each item: `pickle`, `json` or `arrow`."""
         assert self._job is not None
         return CallRecord.of(self._job.describe(), self._root).result_format
+
+
+class CallsFuture(ItemsFuture):
+    """The future of the job of a map that another process has started. Its items are the results of the job's calls.
+
+    The exception of a call is raised in its place. A map with a name that ran again has several jobs, and each has the
+    calls that it has run.
+    """
+
+    def _deliver(self, job_name: str, records: list[SegmentEntry]) -> None:
+        del job_name  # it is never started again here
+        with self._changed:
+            self._items.update({record.call: record for record in records})
+            self._changed.notify_all()

@@ -11,11 +11,11 @@ from processing._utils.validation import Kind, require
 from processing.exceptions import ConfigurationError, DeserializationError
 from processing.job.job import ProcessingJob
 from processing.job.lookup import describe_existing
-from processing.remote_function.bundle import MAP_FORMAT
+from processing.remote_function.bundle import POOL_FORMAT
 from processing.remote_function.call_record import CallRecord, storage_root
 from processing.remote_function.config_keys import configured_values
 from processing.remote_function.futures import RemoteFuture
-from processing.remote_function.item_futures import ItemsFuture
+from processing.remote_function.item_futures import CallsFuture, ItemsFuture
 from processing.session.prompt import prompt_session
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def get_future(
     job_name: str, sagemaker_session: SessionLike | str | None = None, *, s3_root_uri: str | None = None
 ) -> RemoteFuture[Any]:
     """Return the future of a call, started by this process or by any other.
+
+    The result of the job of a map is the list of its results, and `items` yields them as they arrive.
 
     Nothing is loaded before `result` is called. The result is trusted if the job is that of a remote function and all
     its places in S3 are below the root.
@@ -90,14 +92,13 @@ def _future(session: Session, root: S3Uri, job_name: str, description: Mapping[s
     from processing.job.watch_state import WatchState
 
     record = CallRecord.of(description, root)
-    if record.result_format == MAP_FORMAT:
-        raise DeserializationError(
-            f"processing job {job_name}: it is the job of many calls; a map with the same `name` takes its results"
-        )
+    if record.result_format == POOL_FORMAT:
+        raise DeserializationError(f"processing job {job_name}: it is the job of a pool, whose results its owner got")
     job = ProcessingJob.described(session, job_name, description)
     if description["ProcessingJobStatus"] in TERMINAL:
         job.watch_state = WatchState(description.get("CreationTime"), outcome=Outcome.of(description))
-    future: RemoteFuture[Any] = ItemsFuture(root=root) if record.has_items else RemoteFuture(root=root)
+    kind = CallsFuture if record.has_calls else ItemsFuture if record.has_items else RemoteFuture
+    future: RemoteFuture[Any] = kind(root=root)
     future.started(job)
     return future
 

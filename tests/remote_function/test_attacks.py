@@ -399,16 +399,6 @@ def test_any_exit_message_is_read(text: str) -> None:
     assert message is None or ((message.size or 0) >= 0 and isinstance(message.slot, str))
 
 
-def test_the_job_of_a_map_is_no_single_call(session: LocalSession) -> None:
-    """A map's job, found by its name, is refused with the way to its results, and left out of a list."""
-    futures = remote(add, instance_type="local", sagemaker_session=session).submit_map([1], [2])
-    assert futures[0].result() == 3
-    assert futures.job is not None
-    with pytest.raises(DeserializationError, match="the job of many calls"):
-        get_future(futures.job.job_name, session)
-    assert list(list_futures("add", session)) == []
-
-
 @pytest.mark.parametrize("name", [None, 5, "", "a b", "a" * 64])
 def test_a_name_that_no_job_can_have(session: LocalSession, name: Any) -> None:
     """A wrong name is refused before a call: a prefix of None would list every job."""

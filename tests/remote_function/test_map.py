@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import concurrent.futures
+import math
 import os
+import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from processing import ConfigurationError, RemoteFunctionError, SerializationError
-from processing.remote_function import remote
+from processing.remote_function import get_future, list_futures, remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from processing import LocalSession
 
@@ -226,3 +230,113 @@ def test_a_launcher_is_refused(local_session: LocalSession, launcher: str) -> No
     options: Any = {"instance_type": "local", "sagemaker_session": local_session, launcher: True}
     with pytest.raises(ConfigurationError, match=launcher):
         remote(**options)(abs).map([1])
+
+
+def _say(number: int) -> int:
+    sys.stdout.write(f"call {number}\n")
+    return number
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_a_map_shows_the_lines_of_its_workers(
+    local_session: LocalSession, capsys: pytest.CaptureFixture[str], hosts: int
+) -> None:
+    """`map` shows each line, with its host if there are several, and nothing of its own; `submit_map` shows nothing."""
+    function = remote(_say, instance_type="local", instance_count=hosts, sagemaker_session=local_session)
+    assert list(function.map(range(4))) == [0, 1, 2, 3]
+    lines = sorted(capsys.readouterr().out.splitlines())
+    assert [line.rpartition("call ")[2] for line in lines] == (list("0213") if hosts == 2 else list("0123"))
+    assert all(("algo-" in line) is (hosts == 2) for line in lines)
+    assert [future.result() for future in function.submit_map(range(4))] == [0, 1, 2, 3]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_map_shows_lines_before_it_ends(local_session: LocalSession, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of a call is shown while the call runs, and the last one before the iterator ends."""
+    mark = local_session.home / "mark"
+
+    def call(path: Path) -> None:
+        import time
+
+        sys.stdout.write("begin\n")
+        sys.stdout.flush()
+        while not path.exists():
+            time.sleep(0.01)
+        sys.stdout.write("end\n")
+
+    results: Any = remote(call, instance_type="local", sagemaker_session=local_session).map([mark])
+    shown, deadline = "", time.monotonic() + 60
+    while "begin" not in shown:
+        assert time.monotonic() < deadline
+        shown += capsys.readouterr().out
+        threading.Event().wait(0.01)
+    mark.touch()
+    list(results)
+    assert capsys.readouterr().out == "end\n"
+
+
+@pytest.mark.parametrize("form", ["pickle", "json"])
+def test_another_process_has_the_results_of_a_map(local_session: LocalSession, form: str) -> None:
+    """`get_future` of the job has the list of results, and raises the exception of a call in its place."""
+    options: Any = {"instance_type": "local", "sagemaker_session": local_session, "result_format": form}
+    root = remote(_root, instance_count=2, **options)
+    good, bad = root.submit_map([4, 9, 16]), root.submit_map([4, -1, 9])
+    concurrent.futures.wait([*good, *bad])
+    assert good.job is not None
+    assert bad.job is not None
+    future: Any = get_future(good.job.job_name, local_session)
+    assert list(future.items()) == future.result() == [2.0, 3.0, 4.0]
+    failed: Any = get_future(bad.job.job_name, local_session)
+    items = failed.items()
+    assert next(items) == 2.0
+    with pytest.raises(ValueError if form == "pickle" else RemoteFunctionError, match="math domain error"):
+        next(items)
+    assert failed.exception() is not None
+    assert len(list(list_futures("root", local_session))) == 2
+
+
+def _root(number: int) -> float:
+    return math.sqrt(number)
+
+
+def test_a_change_of_the_function_of_a_named_map_is_reported(local_session: LocalSession) -> None:
+    """A later run keeps the values of another version of the function, and says so."""
+
+    def version(factor: int) -> Any:
+        def scale(number: int) -> int:
+            return number * factor
+
+        return remote(scale, instance_type="local", sagemaker_session=local_session)
+
+    assert list(version(2).map([1, 2], name="kept")) == [2, 4]
+    assert list(version(2).map([1, 2], name="kept")) == [2, 4]
+    with pytest.warns(UserWarning, match="name: scale has changed since job scale-kept-1"):
+        assert list(version(3).map([1, 2, 3], name="kept")) == [2, 4, 9]
+
+
+def test_the_digest_of_a_function_is_that_of_its_code() -> None:
+    """It is the same in each process, whatever the order of sets, and another for another code, value or helper."""
+    source = """
+def helper(x): return x in {"a", "b", "c", "d", "e"} or {value}
+def first(x, y=1): return helper(x)
+"""
+    program = (
+        "import functools, sys; from processing.remote_function.mapping.function_digest import function_digest\n"
+        f"source = {source!r}\n"
+        "for value in '1', '2':\n"
+        "    names = {'__name__': 'm'}; exec(source.replace('{value}', value), names)\n"
+        "    print(function_digest(names['first']), function_digest(functools.partial(names['first'], y=2)))\n"
+        "print(function_digest(len), function_digest(max))\n"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert runs[0] == runs[1]
+    assert len(set(runs[0].split())) == 6

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing import ServiceError
+from processing import DeserializationError, ServiceError
 from processing.container.remote import packing
 from processing.container.remote.segments import LAST, SegmentEntry, SegmentWriter
 from processing.container.remote.worker import VALUE
-from processing.remote_function import remote
+from processing.remote_function import get_future, remote
 from processing.remote_function.mapping import MapFutures, MapOptions
 from processing.remote_function.mapping.packed_calls import PackedCalls
 from processing.remote_function.mapping.results import SegmentReader
@@ -328,4 +328,22 @@ def test_a_named_map_runs_calls_again_whose_results_were_replaced(
     assert [future.result()[0] for future in second] == ["0", "1", "2"]
     assert sorted(runs.read_text().split()) == ["0", "0", "1", "2"]
     assert "000001" in caplog.text
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("segment", ["000001", LAST])
+def test_a_forged_result_of_another_process_s_map_is_not_loaded(
+    local_session: LocalSession, tmp_path: Path, segment: str
+) -> None:
+    """The future of a map's job refuses a segment that the job does not vouch for."""
+    repeat = remote(lambda size: "a" * size, instance_type="local", sagemaker_session=local_session)
+    futures = repeat.submit_map([1, LARGE])
+    assert [len(future.result()) for future in futures] == [1, LARGE]
+    job = futures.job
+    assert job is not None
+    Store(local_session, job).put(
+        f"algo-1/{segment}", _forged(tmp_path / "forged", tmp_path / "mark", segment, _keys())
+    )
+    with pytest.raises(DeserializationError, match="is not the one that the job wrote"):
+        get_future(job.job_name, local_session).result()
     assert not (tmp_path / "mark").exists()

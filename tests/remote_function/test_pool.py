@@ -18,12 +18,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from processing import ConfigurationError, LocalSession, RemoteFunctionError, RuntimeEnvironmentError
+from processing import (
+    ConfigurationError,
+    DeserializationError,
+    LocalSession,
+    RemoteFunctionError,
+    RuntimeEnvironmentError,
+)
 from processing.container.remote import packing
 from processing.container.remote.channel import signature
 from processing.container.remote.worker import VALUE
 from processing.models import NetworkConfig
-from processing.remote_function import remote
+from processing.remote_function import get_future, remote
 from processing.remote_function.pool import RemotePool, leftovers
 from processing.request.s3_uri import S3Uri
 from processing.testing import FaultInjector
@@ -384,3 +390,11 @@ def test_a_pool_needs_a_network(local_session: LocalSession) -> None:
     with pytest.raises(ConfigurationError, match="iterables"):
         pool.map(abs)
     assert not _jobs(local_session)
+
+
+def test_the_results_of_a_pool_belong_to_its_owner(pool: RemotePool) -> None:
+    """`get_future` of a pool's job says that there are none."""
+    pool.submit(int).result(PATIENCE)
+    assert pool.job is not None
+    with pytest.raises(DeserializationError, match="the job of a pool"):
+        get_future(pool.job.job_name, _session(pool))

@@ -55,10 +55,12 @@ class MapFutures(Sequence[MapFuture[T]]):
 
     Attributes:
         jobs: the jobs that have been started, in order: more than one after a retry of the platform's failures.
+        shown: set when no further log lines are to be shown.
     """
 
     def __init__(self, count: int) -> None:
         self.jobs: list[ProcessingJob] = []
+        self.shown = threading.Event()
         self._lock = threading.Lock()
         self._futures = [MapFuture[T](self._cancelled) for _ in range(count)]
 

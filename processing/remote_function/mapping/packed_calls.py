@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from processing._utils.validation import ITERABLE, require
 from processing.container.remote.calls import CallsPacker, PackedCall, calls_file
 from processing.exceptions import ConfigurationError
+from processing.remote_function.mapping.function_digest import function_digest
 from processing.remote_function.packed_call import (
     arguments_check,
     function_name,
@@ -30,14 +31,16 @@ class PackedCalls:
     Args:
         function: the packed function, with the exceptions for which a call may run again.
         calls: the packed arguments of each call.
+        digest: the digest of the function's code.
 
     Attributes:
         number_of: the number of the call with a key.
     """
 
-    def __init__(self, function: PackedCall, calls: Sequence[PackedCall]) -> None:
+    def __init__(self, function: PackedCall, calls: Sequence[PackedCall], digest: str) -> None:
         self._function = function
         self._calls = calls
+        self.digest = digest
         self.number_of = {call.key: number for number, call in enumerate(calls)}
 
     @classmethod
@@ -65,7 +68,7 @@ class PackedCalls:
         for position, (args, kwargs) in enumerate(calls):
             fits(f"call {position} of ", args, kwargs)
             packed_calls.append(packer.pack(packed_chunks(f"call {position} of {name}", settings, None, args, kwargs)))
-        return cls(packed_function, packed_calls)
+        return cls(packed_function, packed_calls, function_digest(function))
 
     def __len__(self) -> int:
         return len(self._calls)

@@ -13,6 +13,7 @@ from processing._utils import lazy
 from processing.container.contract import TERMINAL
 from processing.container.remote.worker import VALUE
 from processing.exceptions import DeserializationError, JobError, NameTakenError, RemoteFunctionError
+from processing.remote_function.bundle import FUNCTION_DIGEST
 from processing.remote_function.call import RemoteCall, complete_settings
 from processing.remote_function.call_record import storage_root
 from processing.remote_function.futures import in_background
@@ -22,6 +23,7 @@ from processing.remote_function.mapping.named import MapJobs
 from processing.remote_function.mapping.results import PICKLE, CallResult, SegmentReader
 from processing.remote_function.packed_call import sends_values
 from processing.remote_function.results import failure_of
+from processing.request.warnings import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from processing.remote_function.mapping.options import MapOptions
     from processing.remote_function.mapping.packed_calls import PackedCalls
     from processing.remote_function.settings import RemoteSettings
+    from processing.watching.events import Event
+    from processing.watching.render.log_lines import Renderer
 
 T = TypeVar("T")
 
@@ -49,24 +53,36 @@ class MapRun(Generic[T]):
         settings: the settings of the remote function.
         options: the options of the map.
         packed: the packed function and calls.
+        renderer: shows the log lines of the jobs; None shows nothing.
 
     Attributes:
         futures: the futures of the calls.
     """
 
-    def __init__(self, name: str, settings: RemoteSettings, options: MapOptions, packed: PackedCalls) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: RemoteSettings,
+        options: MapOptions,
+        packed: PackedCalls,
+        renderer: Renderer | None = None,
+    ) -> None:
         self.futures: MapFutures[T] = MapFutures(len(packed))
         self._name = name
         self._settings = settings
         self._options = options
         self._packed = packed
+        self._renderer = renderer
         self._attempts = 0
+        self._has_warned = False
         self._seen: set[str] = set()
 
     def start(self) -> MapFutures[T]:
         """Start the job, or follow one that another caller of the same map has started. Return the futures."""
         job = self._next_job(self._open_calls())
-        if job is not None:
+        if job is None:
+            self.futures.shown.set()
+        else:
             in_background(self._follow(job))
         return self.futures
 
@@ -84,6 +100,7 @@ class MapRun(Generic[T]):
                 if job.job_name not in self._seen:
                     self._seen.add(job.job_name)
                     self.futures.jobs.append(job)
+                    self._compare_function(job, description)
                     if description["ProcessingJobStatus"] not in TERMINAL:
                         return job
                     self._read_earlier(job, description)
@@ -100,6 +117,16 @@ class MapRun(Generic[T]):
         root = str(storage_root(session, settings.s3_root_uri))
         return MapJobs.of(session, root, settings.job_name_prefix or self._name, self._options.name)
 
+    def _compare_function(self, job: ProcessingJob, description: Mapping[str, Any]) -> None:
+        """Warn of results of an earlier version of the function: a map often goes on after a correction of it."""
+        earlier = (description.get("Environment") or {}).get(FUNCTION_DIGEST, self._packed.digest)
+        if earlier != self._packed.digest and not self._has_warned:
+            self._has_warned = True
+            warn_user(
+                f"name: {self._name} has changed since job {job.job_name}, whose results are kept; a map with another "
+                "name runs all calls again"
+            )
+
     def _read_earlier(self, job: ProcessingJob, description: Mapping[str, Any]) -> None:
         """Take the values of an earlier job. Calls that raised an exception run again."""
         reader = SegmentReader(job, lambda records: self._deliver([each for each in records if each.kind == VALUE]))
@@ -114,7 +141,9 @@ class MapRun(Generic[T]):
         if job_name is not None:
             settings = attrs.evolve(settings, job_name=job_name, if_exists="fail")
         manifest = {"map": self._options.limits(self._attempts)._asdict(), "values": sends_values(settings)}
-        job = RemoteCall(self._name, settings, self._packed.file(numbers), _PROGRAM, manifest).start()
+        content = self._packed.file(numbers)
+        call = RemoteCall(self._name, settings, content, _PROGRAM, manifest, function_digest=self._packed.digest)
+        job = call.start()
         self._seen.add(job.job_name)
         self.futures.jobs.append(job)
         self._attempts += 1
@@ -127,12 +156,21 @@ class MapRun(Generic[T]):
         try:
             while job is not None:
                 reader = SegmentReader(job, self._deliver)
-                async with early_results(job, reader):
+                async with early_results(job, reader, self._show) as log:
                     with contextlib.suppress(JobError):  # the outcomes tell more
-                        await job.wait_async(logs=False)
-                job = await in_thread(lambda job=job, reader=reader: self._end(job, reader))  # type: ignore[misc]
+                        await job.wait_async(logs=False, quiet=self._renderer is None)
+                    job = await in_thread(lambda job=job, reader=reader: self._end(job, reader))  # type: ignore[misc]
+                    if self._renderer is not None and not self.futures.shown.is_set():
+                        await log  # the last lines
+                        self._renderer.flush()
         except Exception as error:  # noqa: BLE001 - each call gets the reason that it has no outcome
             self._fail(error)
+        finally:
+            self.futures.shown.set()
+
+    def _show(self, event: Event) -> None:
+        if self._renderer is not None and not self.futures.shown.is_set():
+            self._renderer.show(event)
 
     def _end(self, job: ProcessingJob, reader: SegmentReader) -> ProcessingJob | None:
         """Read the rest of an ended job. Return the job that replaces it, or give each open call an error."""

@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from processing.remote_function.mapping.options import MapOptions
     from processing.remote_function.mapping.packed_calls import Call
     from processing.remote_function.settings import RemoteSettings
+    from processing.watching.render.log_lines import Renderer
 
 T = TypeVar("T")
 
 
 def submit_map(
-    function: Callable[..., T], settings: RemoteSettings, options: MapOptions, calls: Iterable[Call]
+    function: Callable[..., T],
+    settings: RemoteSettings,
+    options: MapOptions,
+    calls: Iterable[Call],
+    renderer: Renderer | None = None,
 ) -> MapFutures[T]:
     """Start one job for many calls of a function.
 
@@ -32,6 +37,7 @@ def submit_map(
         settings: the settings of the remote function.
         options: the options of the map.
         calls: the positional and the keyword arguments of each call; read to its end first.
+        renderer: shows the log lines; None shows nothing.
 
     Raises:
         ConfigurationError: the arguments of a call do not fit the function's signature.
@@ -39,7 +45,7 @@ def submit_map(
     """
     refuse_launchers(settings, "map")
     packed = PackedCalls.of(function, settings, options.classes, calls)
-    return MapRun[T](function_name(function), settings, options, packed).start()
+    return MapRun[T](function_name(function), settings, options, packed, renderer).start()
 
 
 def refuse_launchers(settings: RemoteSettings, what: str) -> None:
@@ -54,14 +60,22 @@ def refuse_launchers(settings: RemoteSettings, what: str) -> None:
 
 
 def yield_results(futures: MapFutures[T], options: MapOptions) -> Iterator[T]:
-    """Yield the results of a map, in the order of its options. A KeyboardInterrupt's text shows how to go on."""
+    """Yield the results of a map, in the order of its options. A KeyboardInterrupt's text shows how to go on.
+
+    The iterator ends after the last log line. If it is closed before, no further lines are shown.
+    """
     done = iter(futures) if options.ordered else as_completed(futures)
-    for _ in range(len(futures)):
+    try:
+        for _ in range(len(futures)):
+            with detaching(lambda: _advice(futures, options)):
+                future = next(done)
+                error = future.exception() if options.return_exceptions else None
+                result = future.result() if error is None else error
+            yield result  # type: ignore[misc]
         with detaching(lambda: _advice(futures, options)):
-            future = next(done)
-            error = future.exception() if options.return_exceptions else None
-            result = future.result() if error is None else error
-        yield result  # type: ignore[misc]
+            futures.shown.wait()
+    finally:
+        futures.shown.set()
 
 
 def _advice(futures: MapFutures[T], options: MapOptions) -> str:

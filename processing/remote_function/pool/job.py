@@ -155,7 +155,7 @@ class PoolJob:
         error: Exception | None = None
         try:
             with contextlib.suppress(JobError):
-                await self.job.wait_async(logs=False)
+                await self.job.wait_async(logs=False, quiet=True)
         except Exception as lost:  # noqa: BLE001 - the watch has ended: no result can be awaited
             error = lost
         await in_thread(lambda: self._job_ended(error))
