@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from processing._utils import lazy
@@ -21,7 +22,7 @@ from processing.remote_function.mapping.results import CallResult, SegmentReader
 from processing.remote_function.results import failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from processing.exceptions import JobError
     from processing.job.job import ProcessingJob
@@ -34,19 +35,55 @@ def future_of(call: RemoteCall) -> RemoteFuture[Any]:
     return ItemsFuture(call) if call.has_items else RemoteFuture(call)
 
 
-def start_items(call: RemoteCall) -> Iterator[Any]:
+def start_items(call: RemoteCall) -> RemoteItems:
     """Start the call of a generator function, and return the iterator over its items."""
     future = ItemsFuture(call)
     future.started(call.start())
-    return _items_until_interrupt(call, future)
+    return RemoteItems(call, future)
 
 
-def _items_until_interrupt(call: RemoteCall, future: ItemsFuture) -> Iterator[Any]:
-    try:
-        yield from future.items()
-    except KeyboardInterrupt as interrupt:
-        assert future.job is not None
-        raise call.detached(future.job, interrupt) from None
+class RemoteItems(Iterator[Any], AsyncIterator[Any]):
+    """The items of a generator function, for `for` and for `async for`.
+
+    Args:
+        call: the call.
+        future: its future.
+    """
+
+    def __init__(self, call: RemoteCall, future: ItemsFuture) -> None:
+        self._call = call
+        self._future = future
+        self._items = future.items()
+
+    def __next__(self) -> Any:
+        """Wait for the next item, and return it."""
+        try:
+            return next(self._items)
+        except KeyboardInterrupt as interrupt:
+            assert self._future.job is not None
+            raise self._call.detached(self._future.job, interrupt) from None
+
+    def __iter__(self) -> RemoteItems:
+        return self
+
+    async def __anext__(self) -> Any:
+        """Wait for the next item without holding the event loop, and return it."""
+        from processing.watching.aio import in_thread
+
+        found, item = await in_thread(self._next_or_end)
+        if not found:
+            raise StopAsyncIteration
+        return item
+
+    def _next_or_end(self) -> tuple[bool, Any]:
+        """Return whether there is a next item, and the item: no StopIteration may leave a thread."""
+        for item in self:
+            return True, item
+        return False, None
+
+    def close(self) -> None:
+        """End the iteration. The job goes on."""
+        self._items.close()
 
 
 class ItemsFuture(RemoteFuture[list[Any]]):
@@ -67,7 +104,7 @@ class ItemsFuture(RemoteFuture[list[Any]]):
         self._abandoned: set[str] = set()
         self.add_done_callback(self._wake)
 
-    def items(self) -> Iterator[Any]:
+    def items(self) -> Generator[Any, None, None]:
         """Yield the items, each as soon as the job has sent it, and raise the exception of the function after them."""
         for number in itertools.count():
             with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -180,3 +181,28 @@ def test_a_forged_item_is_refused(local_session: LocalSession, tmp_path: Path) -
     with pytest.raises(DeserializationError, match="is not the one that the job wrote"):
         next(again.items())
     assert not sprung.exists()
+
+
+async def count_to_one(mark: Path) -> AsyncIterator[int]:
+    """Yield a number before and after a file exists, and fail."""
+    yield 0
+    wait_for(mark)
+    yield 1
+    raise LookupError("the end")
+
+
+def test_items_come_in_an_async_for(local_session: LocalSession) -> None:
+    """A call of an asynchronous generator function is iterated with `async for`, and the event loop stays free."""
+    mark = local_session.home / "go"
+    function: Any = remote(count_to_one, instance_type="local", sagemaker_session=local_session)
+    received: list[int] = []
+
+    async def receive() -> None:
+        asyncio.get_running_loop().call_later(0.05, mark.touch)
+        async for item in function(mark):
+            received.append(item)  # noqa: PERF401 - the exception comes in the midst
+
+    with pytest.raises(LookupError, match="the end"):
+        asyncio.run(receive())
+    assert received == [0, 1]
+    assert asyncio.run(anext(function(mark))) == 0
