@@ -45,7 +45,9 @@ def end_by(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         return close_output()
     if isinstance(error, ProcessingError):
-        report(str(error))
+        from processing.cli.spelling import in_options
+
+        report(in_options(str(error)))
         return code_of(error)
     if isinstance(error, OSError) or type(error).__module__.startswith(("botocore.", "boto3.")):
         report(f"{type(error).__name__}: {error}")

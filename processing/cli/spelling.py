@@ -41,7 +41,38 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The options of `processing run` for each parameter, the usual one first."""
 
+READING: Final[Mapping[str, str]] = {
+    "created_after": "--since",
+    "framework": "FRAMEWORK",
+    "host": "--host",
+    "job_name": "--name",
+    "name": "NAME",
+    "name_prefix": "--name",
+    "path": "--download",
+    "pattern": "--grep",
+    "since": "--since",
+    "tags": "--tag",
+    "tail": "--tail",
+    "timeout": "--timeout",
+}
+"""The options of the commands that read, for each parameter of the functions that they call."""
+
 _FINDING: Final = re.compile(r"(?P<field>[a-z_0-9]+)(?:\[(?P<index>\d+|'[^']*')\])?(?P<rest>[\w.\[\]']*): ")
+
+
+def in_options(text: str, options: Mapping[str, str] = READING) -> str:
+    """Return the text of an error with options in place of parameters.
+
+    Args:
+        text: the text, with a finding in each line.
+        options: the option for each parameter.
+    """
+    lines = []
+    for line in text.split("\n"):
+        match = _FINDING.match(line)
+        option = options.get(match["field"]) if match else None
+        lines.append(line if match is None or option is None else f"{option}: {line[match.end() :]}")
+    return "\n".join(lines)
 
 
 class Spelling:

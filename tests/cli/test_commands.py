@@ -180,7 +180,7 @@ def test_rerun_and_diff(processor: ScriptProcessor, session: LocalSession, shell
     name = shell("rerun", "etl-1", "--detach").strip()
     assert name.startswith("etl-1-2")
     assert "did you mean 'instance_type'?" in shell("rerun", "etl-1", "--set", "instance_typ=x", code=2)
-    assert "env: must be a dictionary" in shell("rerun", "etl-1", "--set", "env=x", code=2)
+    assert "--set env: must be a dictionary" in shell("rerun", "etl-1", "--set", "env=x", code=2)
     processing.attach(name, session).exception()
 
 
@@ -213,6 +213,29 @@ def test_fleet(processor: ScriptProcessor, shell: Shell) -> None:
     processing.wait(processing.Fleet.attach("days"))
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ls", "--name", "no job"], "--name: 'no job' cannot begin a job's name"),
+        (["logs", "etl", "--grep", "("], "--grep: "),
+        (["logs", "etl", "--host", "other"], "--host: "),
+        (["rerun", "etl", "--set", "instance_count=0"], "--set instance_count: must be at least 1, not 0"),
+        (["rerun", "etl", "--set", "instance_typ=x"], "--set instance_typ: is not a parameter"),
+        (["rerun", "etl", "--name", "-"], "--name: must be a job's name"),
+        (["describe", "absent"], "NAME: no processing job 'absent'"),
+        (["images", "skleam"], "FRAMEWORK: "),
+        (["fleet", "no fleet"], "NAME: "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_named_as_it_was_typed(
+    words: list[str], message: str, processor: ScriptProcessor, shell: Shell
+) -> None:
+    """The parameters of Python are unknown to the user of the command."""
+    completed(processor, "etl")
+    assert shell(*words, code=2).startswith(f"processing: error: {message}")
+
+
 def test_replay(session: LocalSession, shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     """The call of a remote function is made again in this process."""
 
@@ -229,7 +252,7 @@ def test_tools(shell: Shell, session: LocalSession, tmp_path: Path, monkeypatch:
     """Images, defaults, the engine's folder, completion and the version."""
     assert "sklearn" in shell("images").splitlines()
     assert "1.2-1" in shell.json("images", "sklearn")["versions"]
-    assert "framework" in shell("images", "skleam", code=2)
+    assert "did you mean 'sklearn'?" in shell("images", "skleam", code=2)
     config = tmp_path / "config.yaml"
     config.write_text("SchemaVersion: '1.0'\nSageMaker:\n  ProcessingJob:\n    Environment: {A_TOKEN: x, B: y}\n")
     monkeypatch.setenv("SAGEMAKER_USER_CONFIG_OVERRIDE", str(config))

@@ -10,7 +10,9 @@ from processing.cli.watching import wait_for
 
 @click.command("attach")
 @click.argument("name")
-@click.option("--timeout", type=float, metavar="SECONDS", help="The longest wait; the job goes on after it.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="The longest wait; the job goes on after it."
+)
 @click.option("--no-logs", is_flag=True, help="Show no log lines.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing.")
 @click.option("--stop-on-interrupt", is_flag=True, help="Ctrl-C stops the job instead of leaving it.")

@@ -8,8 +8,10 @@ import click
 
 from processing.cli import output
 from processing.cli.options import Pair, Target, target_options
+from processing.cli.spelling import in_options
 from processing.cli.values import parsed
 from processing.cli.watching import wait_for
+from processing.exceptions import ConfigurationError
 
 
 @click.command("rerun")
@@ -48,7 +50,11 @@ def command(
             values.setdefault(parameter, {})[member] = text
         else:
             values[parameter] = parsed(text)
-    job = rerun(old, job_name=new_name, **values)
+    try:
+        job = rerun(old, job_name=new_name, **values)
+    except ConfigurationError as error:
+        options = {key: f"--set {key}" for key in values}
+        raise ConfigurationError(*(in_options(text, options) for text in error.problems)) from error
     if detach:
         output.write(job.job_name)
         return 0

@@ -30,7 +30,9 @@ _MISTAKES = (WaitTimeoutError, WatchError, JobError)
 @click.option("--max-price", type=float, metavar="USD", help="Refuse a job that may cost more, before any upload.")
 @click.option("--price-unknown-ok", is_flag=True, help="With --max-price: run although a price is not known.")
 @click.option("--detach", is_flag=True, help="Return once the job is created, and print its name.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="The longest wait; the job goes on after it.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="The longest wait; the job goes on after it."
+)
 @click.option("--stop-on-interrupt", is_flag=True, help="Ctrl-C stops the job instead of leaving it.")
 @click.option("--no-logs", is_flag=True, help="Show no log lines.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing.")

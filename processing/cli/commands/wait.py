@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @click.command("wait")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--timeout", type=float, metavar="SECONDS", help="The longest wait; the jobs go on after it.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="The longest wait; the jobs go on after it."
+)
 @output_option
 @target_options
 def command(target: Target, names: tuple[str, ...], timeout: float | None, form: str) -> int:
