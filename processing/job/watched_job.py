@@ -150,7 +150,7 @@ class WatchedJob:
 
         handler = self._event_handler(logs=logs, display=display)
         feed = self._feed(logs=logs, timeout=timeout, ready=handler.ready)
-        display.watch(lambda: feed.subscription.started_at(self.job_name))
+        self._show_phases(display, feed)
         with detaching(self._advice):
             outcome = follow_to_end(feed, handler)
         return self._record_end(outcome, on_stop)
@@ -168,6 +168,10 @@ class WatchedJob:
                     shows_outputs=not self.watch_state.may_be_silent,
                 )
             )
+
+    def _show_phases(self, display: RunDisplay, feed: Feed) -> None:
+        name, session = self.job_name, self.sagemaker_session
+        display.watch(lambda: feed.subscription.started_at(name), lambda: session.known_phase(name))
 
     @contextlib.contextmanager
     def _own_display(self, *, quiet: bool) -> Iterator[RunDisplay]:
@@ -203,7 +207,7 @@ class WatchedJob:
             logs = logs and not quiet
             handler = self._event_handler(logs=logs, display=display)
             feed = self._feed(logs=logs, timeout=timeout, ready=handler.ready)
-            display.watch(lambda: feed.subscription.started_at(self.job_name))
+            self._show_phases(display, feed)
             with detaching_task(self._advice):
                 outcome = await follow_to_end_async(feed, handler)
         return await in_thread(lambda: self._record_end(outcome, on_stop))

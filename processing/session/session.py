@@ -363,6 +363,10 @@ class Session:
         """Return the names of a completed job's outputs without files, as far as no call to AWS is needed."""
         return ()
 
+    def known_phase(self, job_name: str) -> str | None:  # noqa: ARG002 - for subclasses
+        """Return the phase of a running job if it is known, without a call to AWS, which does not report it."""
+        return None
+
     @property
     def known_account(self) -> str | None:
         """The AWS account's number; None before a call to STS has answered."""

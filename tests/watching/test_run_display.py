@@ -299,6 +299,22 @@ def test_plain_lines_name_their_job() -> None:
     ]
 
 
+def test_the_engine_knows_when_outputs_are_uploaded(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The phase is that of the engine, and no longer known after the end."""
+    session = processing.LocalSession(tmp_path / "engine")
+    (tmp_path / "write.py").write_text(
+        "for number in range(2000):\n    open(f'/opt/ml/processing/output/{number}', 'w').write('x')\n"
+    )
+    processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session)
+    job = processor.run(tmp_path / "write.py", outputs=["/opt/ml/processing/output"], job_name="write", wait=False)
+    phases = set()
+    while job.status == "InProgress":
+        phases.add(session.known_phase("write"))
+    assert phases == {None, "uploading"}
+    assert session.known_phase("write") is None
+    assert session.known_phase("absent") is None
+
+
 def test_words() -> None:
     """Durations, amounts and sizes are short and exact enough."""
     assert [duration(each) for each in (-1, 0.64, 59.4, 59.6, 242, 7380)] == [

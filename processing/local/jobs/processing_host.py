@@ -108,6 +108,8 @@ class ProcessingHost(HostSupervisor):
 
     def collect(self, end: HostEnd) -> HostEnd:
         """Upload the outputs, however the program ended, and add the exit message."""
+        if self.outputs():
+            self._jobs.record_uploading(self._record.id)
         return self._add_message(self.upload(end))
 
     def _add_message(self, end: HostEnd) -> HostEnd:

@@ -376,6 +376,11 @@ class JobStore:
             state["metrics"] = {**state.get("metrics", {}), **metrics}
             connection.execute("UPDATE jobs SET state = ? WHERE id = ?", (json.dumps(state), job))
 
+    def record_uploading(self, job: int) -> None:
+        """Record that a host of a job without phases uploads its outputs: its program has ended."""
+        with self._database.write() as connection:
+            connection.execute("UPDATE jobs SET state = json_set(state, '$.uploading', 1) WHERE id = ?", (job,))
+
     def record_host_end(self, job: int, number: int, end: HostEnd, now: float) -> bool:
         """Record the end of a host. The last host to end finishes the job.
 

@@ -79,6 +79,7 @@ class RunDisplay:
         self._has_lines = False
         self._shown_state = ""
         self._started_at: Callable[[], datetime | None] = lambda: None
+        self._known_phase: Callable[[], str | None] = lambda: None
         self._live: LiveLine | None = None
         self._notebook: NotebookStatus | None = None
         self._out: TextOutput | None = None
@@ -140,14 +141,18 @@ class RunDisplay:
         if (upload := self._upload) is not None:
             self._write_about(f"uploaded {files(upload.files)}, {size(upload.bytes)} in {duration(upload.seconds)}")
 
-    def watch(self, started_at: Callable[[], datetime | None]) -> None:
+    def watch(
+        self, started_at: Callable[[], datetime | None], known_phase: Callable[[], str | None] = lambda: None
+    ) -> None:
         """Show a job that exists.
 
         Args:
             started_at: returns the start time that the last answer about the job had; it makes no call.
+            known_phase: returns the job's phase if it is known, in place of an estimate; it makes no call.
         """
         self._submitted = True
         self._started_at = started_at
+        self._known_phase = known_phase
 
     def show_lines(self) -> None:
         """Show that the job has written a log line."""
@@ -192,7 +197,8 @@ class RunDisplay:
         return safe_line(f"{status}: {self._phase()}" if status else self._phase())
 
     def _phase(self) -> str:
-        return phase_of(self._known(), has_lines=self._has_lines)
+        estimate = phase_of(self._known(), has_lines=self._has_lines)
+        return estimate if estimate == "stopping" else self._known_phase() or estimate
 
     def _known(self) -> Mapping[str, Any] | None:
         """Return the job's description with the start time, which later answers may have added."""
