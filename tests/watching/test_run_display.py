@@ -9,7 +9,6 @@ import os
 import pty
 import select
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,31 +238,17 @@ def test_a_closed_error_output_does_no_harm() -> None:
 
 
 def test_a_paused_terminal_does_not_hold_up_the_run(terminal: Terminal) -> None:
-    """Text that a full terminal does not take is dropped."""
+    """Text that a full terminal does not take is dropped. A blocked write would never return."""
     os.set_blocking(terminal.out.fileno(), False)
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(terminal.out.fileno(), b"x" * 1024)
     os.set_blocking(terminal.out.fileno(), True)
-    begin = time.monotonic()
     with outputs(terminal.out), RunDisplay(VirtualClock()) as display:
         display.announce(FACTS)
         display.show_event(changed("InProgress"))
         display.show_event(changed("Completed"))
-    assert time.monotonic() - begin < 60  # a blocked write would never return
-
-
-def test_the_live_line_costs_little(terminal: Terminal) -> None:
-    """A draw takes a small part of the second after which the next one follows."""
-    live = LiveLine(terminal.out, lambda: ["InProgress: running, 1:00, 0.01 USD so far"])
-    assert live.start()
-    begin = time.process_time()
-    for _ in range(200):
-        live.draw()
-        terminal.lines()
-    cost = (time.process_time() - begin) / 200
-    live.stop()
-    assert cost < 0.1
+        assert display.announced
 
 
 def test_text_below_a_live_line(terminal: Terminal) -> None:
