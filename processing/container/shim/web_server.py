@@ -37,8 +37,8 @@ STALL_SECONDS = 30.0
 """The longest wait for the next bytes of a body."""
 SEND_SECONDS = 300.0
 """The longest time for a client to take one piece of an answer."""
-LEAST_RATE = 1_024
-"""The least rate of a body in bytes per second, after its first minute."""
+LEAST_RATE, SLOW_SECONDS = 1_024, 60.0
+"""The least rate of a body in bytes per second, and the seconds of waiting after which it has to be kept."""
 MOST_CONNECTIONS = 400
 """Each connection has a thread. SageMaker uses a few; batch transform at most 100."""
 SMALL = 1 << 20
@@ -66,7 +66,8 @@ class Exchange:
         self.keep_alive = head.keep_alive
         self._connection = connection
         self._body: Optional[MessageBody] = None
-        self._started = self._awaited = time.monotonic()
+        self._awaited = time.monotonic()
+        self._waited = 0.0
         self._chunks = False
 
     def open_body(self, limit: Optional[int]) -> None:
@@ -89,11 +90,12 @@ class Exchange:
         self._awaited = time.monotonic()
         with self._connection.waiting(self._slow_since), self._last_on_error():
             try:
-                data = body.read(time.monotonic() + STALL_SECONDS)
+                data = body.read(self._awaited + STALL_SECONDS)
             except TimeoutError:
                 raise HttpError(408, "the body did not arrive in time") from None
-            elapsed = time.monotonic() - self._started
-            if data and elapsed > 60 and body.received < elapsed * LEAST_RATE:
+            # Only waits for the client count: the reader of the body may be slow, or have waited for its turn.
+            self._waited += time.monotonic() - self._awaited
+            if not body.ended and self._waited > SLOW_SECONDS and body.received < self._waited * LEAST_RATE:
                 raise HttpError(408, "the body arrives too slowly")
         return data
 
@@ -191,10 +193,9 @@ class Exchange:
             self.client.sendall(CONTINUE)
 
     def _slow_since(self, now: float) -> Optional[float]:
-        body = self._body
-        if body is not None and body.received < (now - self._started) * LEAST_RATE:
-            return self._started
-        return self._awaited
+        waited = self._waited + now - self._awaited
+        is_slow = self._body is not None and self._body.received < waited * LEAST_RATE
+        return now - waited if is_slow else self._awaited
 
 
 class ClientConnection:

@@ -123,7 +123,7 @@ def messages(draw: st.DrawFn, first: list[bytes], host: bytes) -> bytes:
     return data if not flaw else data[:place] + flaw + data[place + removed :]
 
 
-often = settings(max_examples=600, deadline=None, derandomize=True, database=None)
+often = settings(max_examples=400, deadline=None, derandomize=True, database=None)
 
 
 @often

@@ -7,15 +7,18 @@ import http.client
 import io
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from processing.container.shim import web_server
 from processing.container.shim.commands import main
 from processing.container.shim.logs import Log
 from processing.container.shim.program import ShimProgram
@@ -269,6 +272,36 @@ def test_a_client_that_goes_ends_its_request(behind: Callable[..., Any]) -> None
             pass
         assert status == 201
         assert proxy.invoke(b"", chosen).status == 201
+
+
+def test_an_invocation_that_waits_is_not_slow(behind: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait for another invocation does not count against the client that sends a small body."""
+    monkeypatch.setattr(web_server, "SLOW_SECONDS", 0.05)
+    chosen = {"X-Amzn-SageMaker-Custom-Attributes": "route=/echo"}
+    with behind("/stream", "/echo", concurrency=1) as proxy, ThreadPoolExecutor(1) as pool:
+        with contextlib.closing(proxy.connect()) as connection:
+            connection.request("POST", "/invocations", b"x")
+            answer = connection.getresponse()
+            answer.read1(100)
+            waiting = pool.submit(proxy.invoke, iter([b"a", b"b"]), chosen)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.3)
+            proxy.go.write_text("go")
+            answer.read()
+        assert waiting.result().status == 201
+
+
+def test_a_body_that_arrives_slowly_is_refused(behind: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends a byte now and then does not hold the program for long."""
+    monkeypatch.setattr(web_server, "SLOW_SECONDS", 0.05)
+    with behind("/echo") as proxy, socket.create_connection(("127.0.0.1", proxy.port), 30) as client:
+        client.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                client.sendall(b"x")
+                if select.select([client], [], [], 0.02)[0]:
+                    break
+        assert client.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_server_without_a_path_for_its_health(behind: Callable[..., Any]) -> None:

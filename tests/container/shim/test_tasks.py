@@ -109,7 +109,7 @@ def nearly_tasks(draw: st.DrawFn) -> Any:
     return {**TASK, "inputs": inputs, **draw(st.dictionaries(st.sampled_from([*TASK, "timeout"]), values, max_size=2))}
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(value=nearly_tasks() | values)
 def test_any_json_is_a_task_or_an_error(value: Any) -> None:
     """Any JSON is refused, or is a task all of whose paths stay in their folders."""
