@@ -33,6 +33,7 @@ BENCHMARKS = (
     "local_jobs",
     "hosting",
     "local_training",
+    "shim",
     "many_jobs",
     "http_objects",
     "log_pages",

@@ -7,13 +7,13 @@ import os
 import shutil
 import stat
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 from processing.container.shim.archives import open_inside, unpack
 from processing.container.shim.errors import ShimError, StoreError
 from processing.container.shim.storage import Store
+from processing.container.shim.threads import map_in_threads
 
 if TYPE_CHECKING:
     from processing.container.shim.settings import Settings
@@ -113,10 +113,7 @@ class TaskFolders:
             ShimError: an input is missing, does not fit, or is a damaged archive, or the shim is being stopped.
         """
         store = _InterruptibleStore(store, self._should_stop)
-        with ThreadPoolExecutor(max(1, min(self._concurrency, len(task.inputs)))) as pool:
-            results = [pool.submit(self._download, each, store) for each in task.inputs]
-        for result in results:
-            result.result()
+        map_in_threads(lambda each: self._download(each, store), task.inputs, self._concurrency)
 
     def upload(self, task: Task, store: Store) -> Uploaded:
         """Upload the files of the output folder, several at a time. Links are never followed.
@@ -134,8 +131,7 @@ class TaskFolders:
             raise ShimError("upload", text) from error
         try:
             names, skipped = _list_files(folder)
-            with ThreadPoolExecutor(max(1, min(self._concurrency, len(names)))) as pool:
-                done = list(pool.map(lambda name: _upload(folder, name, task, store), names))
+            done = map_in_threads(lambda name: _upload(folder, name, task, store), names, self._concurrency)
         finally:
             os.close(folder)
         outputs = [each for each in done if isinstance(each, Output)]

@@ -7,6 +7,7 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 from processing.container.shim import storage
@@ -14,6 +15,26 @@ from processing.container.shim.errors import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+SESSION = """
+from types import SimpleNamespace
+
+class Session:
+    create_client = lambda *_, **__: None
+    get_component = lambda *_: SimpleNamespace(file_loader=SimpleNamespace(load_file=None))
+"""
+
+
+def test_the_client_reaches_every_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts of botocore's models that are left out do not change where requests go."""
+    for region in ("us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1", "ap-southeast-9"):
+        monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+        expected = boto3.session.Session().client("s3")
+        client = storage.S3Store()._connect()
+        assert client.meta.endpoint_url == expected.meta.endpoint_url
+        assert client.meta.partition == expected.meta.partition
+        assert client.meta.service_model.operation_names == expected.meta.service_model.operation_names
 
 
 def test_a_large_object_is_sent_in_parts(shim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +66,7 @@ def test_a_broken_botocore_is_replaced(shim: Any, monkeypatch: pytest.MonkeyPatc
     """An image whose botocore cannot be imported uses the one that travels with the shim."""
     for folder, content in (
         ("image", "import absent"),
-        ("carried", "class Session:\n    create_client = lambda *_, **__: None"),
+        ("carried", SESSION),
     ):
         (tmp_path / folder / "botocore").mkdir(parents=True)
         (tmp_path / folder / "botocore/__init__.py").write_text("")
