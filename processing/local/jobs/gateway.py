@@ -36,8 +36,6 @@ _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _ENDED = "The local engine cannot be reached from this job any more: its server ended {}"
 _KILLED = "The local engine's server for this job was killed (signal {}): the next connection starts another one"
 _BACKLOG = 128
-_MAX_SERVERS = 10
-"""The number of killed servers after which the gateway is closed."""
 _CLOSE_SECONDS = 5.0
 """The longest wait for the serving thread at the end. A process that a server started may still hold its stderr."""
 _LINE_BYTES = 8192
@@ -102,8 +100,11 @@ class Gateway:
         self._listener.close()
 
     def _serve(self) -> None:
-        """Start a server whenever there is a connection and no server, and collect its stderr. Runs in a thread."""
-        for _ in range(_MAX_SERVERS):
+        """Start a server whenever there is a connection and no server, and collect its stderr. Runs in a thread.
+
+        Killed servers are replaced without a limit: an endpoint lives for weeks, and each start needs a connection.
+        """
+        while True:
             ready, _, _ = select.select([self._listener.fileno(), self._wake_read], [], [])
             if self._wake_read in ready:
                 return

@@ -142,6 +142,31 @@ def test_an_endpoint_serves_again_after_a_kill(hosting: Any, kind: str) -> None:
     check_nothing_is_left(hosting)
 
 
+def test_a_program_reaches_the_engine_after_each_kill_of_its_gateway(hosting: Any) -> None:
+    """The server between a program and the engine is replaced, however often it is killed."""
+    hosting.deploy("e")
+    for _ in range(max(12, KILLS)):
+        assert hosting.invoke("e", "engine") == b"403"
+        hosting.until(lambda: _gateways(hosting.home))
+        for pid in _gateways(hosting.home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        hosting.until(lambda: not _gateways(hosting.home))
+    hosting.delete("e")
+    check_nothing_is_left(hosting)
+
+
+def _gateways(home: Path) -> list[int]:
+    """The servers of an engine's folder between programs and the engine."""
+    found = []
+    for place in Path("/proc").glob("[1-9]*"):
+        with contextlib.suppress(OSError):
+            line = (place / "cmdline").read_bytes()
+            if b"transports.gateway" in line and os.fsencode(home) in line:
+                found.append(int(place.name))
+    return found
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_endpoint_settles_after_a_kill_in_a_change(hosting: Any, kind: str) -> None:
     """A kill within a creation, an update or a deletion ends in service, in a failure with a reason, or in its end."""
