@@ -15,11 +15,12 @@ from processing.exceptions import ConfigurationError, EngineError
 from processing.models import ProcessingInput, ProcessingOutput
 from processing.processors import ScriptProcessor
 from processing.processors.base import INPUT_DIRECTORY
-from processing.processors.code_bundle import is_directory
+from processing.processors.code_bundle import is_directory, pack_code
 from processing.processors.framework_image import find_image_for, image_query
+from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri
 from processing.spark.configuration import configuration_body
-from processing.spark.submit_files import check_name, collect_files
+from processing.spark.submit_files import bundle_modules, check_name, collect_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,6 +60,7 @@ class SparkProcessorBase(ScriptProcessor):
     _spark_event_logs_s3_uri: str | None = None
     # No parameter of the hooks that stage files, since overrides have 2.x's signatures.
     _current_kms_key: str | None = None
+    _bundle_modules: Member | None = None
 
     def __init__(
         self,
@@ -197,6 +199,7 @@ class SparkProcessorBase(ScriptProcessor):
             self._check_application_name(options.entry_point if in_folder else hooks.code)
         else:
             self._check_application(hooks.code)
+        self._bundle_modules = self._modules_of(hooks, options)
         self._current_job_name = name = self._generate_current_job_name(hooks.job_name)
         inputs, outputs = self._extend_processing_args(
             hooks.inputs, hooks.outputs, **hooks.further, kms_key=hooks.kms_key
@@ -208,6 +211,15 @@ class SparkProcessorBase(ScriptProcessor):
         )
         with _named_submit_app():
             return super()._call_hooks(extended, options)
+
+    @staticmethod
+    def _modules_of(hooks: HookArguments, options: CodeOptions) -> Member | None:
+        """Return an archive of the modules in the bundle of a Python application; None if there are none."""
+        if not options.used or "submit_py_files" not in hooks.further or is_s3(options.source_dir):
+            return None
+        with _named_submit_app():
+            packed = pack_code(hooks.code, options)
+        return bundle_modules(packed.members, packed.payload.script)
 
     def _extended(
         self, inputs: list[ProcessingInput] | None, outputs: Sequence[ProcessingOutput | str] | None
@@ -250,7 +262,9 @@ class SparkProcessorBase(ScriptProcessor):
         self.command = [_COMMAND, *self._class_words(kwargs.get("submit_class"))]
         for parameter, option in _OPTIONS.items():
             values = kwargs.get(parameter)
-            if not is_empty(values):
+            own = self._bundle_modules if parameter == "submit_py_files" else None
+            if own is not None or not is_empty(values):
+                values = () if is_empty(values) else values
                 added, files = self._stage_submit_deps(values, option)
                 extended += [] if added is None else [_kept_apart(added, extended)]
                 self.command += [f"--{option}", files]
@@ -294,6 +308,8 @@ class SparkProcessorBase(ScriptProcessor):
         """
         parameter = f"submit_{input_channel_name.replace('-', '_')}"
         uris, members = collect_files(parameter, submit_deps, packages=parameter == "submit_py_files")
+        if parameter == "submit_py_files" and self._bundle_modules is not None:
+            members = (*members, self._bundle_modules)
         if not members:
             return None, ",".join(uris)
         folder = self._location(self.dependency_location, "dependency_location", input_channel_name)
@@ -327,6 +343,7 @@ class SparkProcessorBase(ScriptProcessor):
             hooks = values.hook_arguments()
             self._check_application(application)
             self._current_job_name = self._generate_current_job_name(job_name)
+            self._bundle_modules = None
             inputs, outputs = self._extend_processing_args(
                 hooks.inputs, hooks.outputs, **hooks.further, kms_key=hooks.kms_key
             )

@@ -140,7 +140,7 @@ class PySparkProcessor(SparkProcessorBase):
             if_exists: the action if a job named `job_name` exists: `fail`; `attach` to return that job; or `suffix` to
                 start one under a name that ends with `-2`, `-3`, ...
             source_dir: a directory whose files travel with the application, as one bundle; then `submit_app` is a file
-                in it. Modules that executors import belong into `submit_py_files` too.
+                in it. Executors get the modules of the bundle too, unless it is in S3.
             dependencies: further directories and files for the bundle, each at its root under its own name.
             requirements: a requirements file that pip installs from, on each host, before the application starts: its
                 name in `source_dir`, or any local path.

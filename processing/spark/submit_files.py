@@ -20,8 +20,10 @@ from processing.staging.code_files import code_members
 from processing.staging.sources import LocalSource, resolve_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+BUNDLE_MODULES = "source_dir_modules.zip"
+"""The archive of the modules of a bundle."""
 _HADOOP_SCHEME = "s3a://"
 _PYTHON_FILES = (".py", ".zip", ".egg")
 # The container joins all words of spark-submit with spaces, for a shell, and their files with commas.
@@ -131,16 +133,37 @@ def _modules(directory: Path, members: Sequence[Member]) -> Iterator[Member]:
             yield _archive(directory / name, inside)
 
 
+def bundle_modules(members: Iterable[Member], script: str) -> Member | None:
+    """Return an archive of the modules beside a script, for executors; None if it has none.
+
+    The bundle itself is on the path of the driver alone.
+
+    Args:
+        members: the files of the bundle.
+        script: the script's name in the bundle.
+    """
+    modules = [member for member in members if member.name.endswith(".py") and member.name != script]
+    if not modules:
+        return None
+    return Member(modules[0].path, BUNDLE_MODULES, _zip((member.name, member) for member in modules))
+
+
 def _archive(package: Path, members: Sequence[Member]) -> Member:
-    """Return an archive of a package; the same files make the same bytes."""
+    """Return an archive of a package."""
+    body = _zip((f"{package.name}/{member.name}", member) for member in members)
+    return Member(package, f"{package.name}.zip", body)
+
+
+def _zip(files: Iterable[tuple[str, Member]]) -> bytes:
+    """Return an archive of files under other names; the same files make the same bytes."""
     body = io.BytesIO()
     with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member in sorted(members, key=lambda each: each.name):
-            entry = zipfile.ZipInfo(f"{package.name}/{member.name}", _ZIP_TIME)
+        for name, member in sorted(files, key=lambda each: each[0]):
+            entry = zipfile.ZipInfo(name, _ZIP_TIME)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             try:
                 archive.writestr(entry, member.path.read_bytes())
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise StagingError("a package could not be read", [(str(member.path), reason)]) from error
-    return Member(package, f"{package.name}.zip", body.getvalue())
+    return body.getvalue()

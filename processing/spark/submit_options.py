@@ -36,5 +36,10 @@ def jar_options(
     spark_event_logs_s3_uri: str | None,
 ) -> dict[str, Any]:
     """Return the parameters of `SparkJarProcessor`."""
-    others = python_options(None, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
-    return {"submit_class": submit_class, **others}
+    return {
+        "submit_class": submit_class,
+        "submit_jars": submit_jars,
+        "submit_files": submit_files,
+        "configuration": configuration,
+        "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
+    }

@@ -165,10 +165,10 @@ def test_a_bundle_runs_with_its_own_python(tmp_path: Path, sandbox: Any) -> None
     """With `source_dir`, driver and executors use the environment into which the requirements are installed."""
     engine = LocalSession(tmp_path / "engine", python=sys.executable, tick=0.01, sandbox=sandbox)
     processor = PySparkProcessor(None, "local", 1, "3.3", sagemaker_session=engine)
-    job = processor.run("app.py", ["shop"], source_dir=".", arguments=["1"], logs=False)
+    job = processor.run("app.py", source_dir=".", arguments=["1"], logs=False)
     facts = submitted(job)
     assert facts["words"][-2:] == ["app.py", "1"]
-    assert facts["words"][5].endswith("/input/py-files/shop.zip")
+    assert facts["words"][5].endswith("/input/py-files/source_dir_modules.zip")
     assert facts["variables"]["PYSPARK_DRIVER_PYTHON"].endswith("/algo-1/python/bin/python3")
     assert facts["variables"]["PYSPARK_PYTHON"] == "spark-python"
 

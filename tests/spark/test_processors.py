@@ -249,6 +249,31 @@ def test_old_overrides_of_staging_hooks_work(session: Session) -> None:
 
 
 @pytest.mark.usefixtures("code")
+def test_executors_get_the_modules_of_a_bundle(pyspark: PySparkProcessor, jar: SparkJarProcessor) -> None:
+    """An archive has every module but the application, without ignored files; a bundle without modules has none."""
+    further = {"submit_py_files": ["s3://lib/a.py"]}
+    options = CodeOptions(source_dir=".", dependencies=["modules/money"])
+    launch = pyspark._prepare(RunArguments(kms_key="alias/spark", code="app.py", options=options, further=further))
+    bodies = {upload.source.name: upload for upload in launch.staging.uploads}
+    launch.staging.close()
+    archive = bodies["source_dir_modules.zip"]
+    assert archive.kms_key == "alias/spark"
+    with zipfile.ZipFile(io.BytesIO(archive.body or b"")) as found:
+        modules = found.namelist()
+    assert modules == [
+        *("modules/dates.py", "modules/money/euro.py", "money/euro.py", "shop/__init__.py", "shop/orders.py"),
+    ]
+    script = bodies["runproc.sh"].body or b""
+    assert b' --py-files s3://lib/a.py,"$ml"/processing/input/py-files/source_dir_modules.zip app.py ' in script
+    names = [
+        entry["InputName"] for entry in jar.request("app.jar", "a.B", source_dir=".").to_boto()["ProcessingInputs"]
+    ]
+    assert "py-files" not in names
+    plain = pyspark.request("app.py", requirements="log.properties").to_boto()["ProcessingInputs"]
+    assert "py-files" not in [entry["InputName"] for entry in plain]
+
+
+@pytest.mark.usefixtures("code")
 def test_a_bundle_starts_smspark_submit(pyspark: PySparkProcessor) -> None:
     """With `source_dir` the bootstrap runs smspark-submit with the options of this run."""
     options = CodeOptions(source_dir=".", requirements="log.properties")

@@ -62,8 +62,9 @@ context = SparkContext()
 
 def squared(number):
     import power
+    import tools
 
-    return power.square(number)
+    return tools.same(power.square(number))
 
 
 print("SQUARES", context.parallelize(range(4)).map(squared).collect(), flush=True)
@@ -191,7 +192,7 @@ def test_a_jar_fails_with_its_exception(tmp_path: Path) -> None:
 def test_a_bundle_with_requirements_is_stopped_in_order(tmp_path: Path) -> None:
     """Executors import what the requirements installed, without a sandbox; a stopped application has whole events."""
     environment = spark_environment("spark-4")
-    write({"app.py": BUNDLED, "requirements.txt": "./power\n", **PACKAGE})
+    write({"app.py": BUNDLED, "tools.py": "same = int\n", "requirements.txt": "./power\n", **PACKAGE})
     session = LocalSession(tmp_path / "engine", python=environment, sandbox="rewriting", grace=60)
     session.client("s3").create_bucket(Bucket="logs")
     processor = PySparkProcessor(None, "local", 1, image_uri="spark:1", sagemaker_session=session)
