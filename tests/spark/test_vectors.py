@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from processing.local.programs.rows import SparseRows
 from processing.spark import recordio
+from processing.spark.ml.formats import RecordIOFormat
 from processing.spark.ml.serializers import (
     LibSVMRequestRowSerializer,
     ProtobufRequestRowSerializer,
@@ -147,3 +148,37 @@ def test_serializer_without_a_method() -> None:
     """A serializer that overrides nothing says what is missing."""
     with pytest.raises(NotImplementedError, match="neither encode"):
         RequestRowSerializer().serializeRow(None)
+
+
+# Written by the JVM of sagemaker_pyspark 1.4.5 on Spark 3.3.0: dense rows with labels, the same without, and rows of
+# which two are sparse, one of them without a value.
+JVM = {
+    "dense": (
+        "0a23d7ce300000000a1a0a0676616c7565731210120e0a0c0000c03f000000c00000404012120a0676616c75"
+        "6573120812060a040000803f0a23d7ce300000000a1a0a0676616c7565731210120e0a0c0000803e0000c07f"
+        "0000807f12120a0676616c756573120812060a0400000000"
+    ),
+    "unlabelled": (
+        "0a23d7ce1c0000000a1a0a0676616c7565731210120e0a0c0000c03f000000c0000040400a23d7ce1c000000"
+        "0a1a0a0676616c7565731210120e0a0c0000803e0000c07f0000807f"
+    ),
+    "mixed": (
+        "0a23d7ce2e0000000a180a0676616c756573120e120c0a040000e0401201021a010612120a0676616c756573"
+        "120812060a040000803f00000a23d7ce250000000a0f0a0676616c756573120512031a010612120a0676616c"
+        "756573120812060a04000000400000000a23d7ce3c0000000a260a0676616c756573121c121a0a180000803f"
+        "0000004000004040000080400000a0400000c04012120a0676616c756573120812060a0400004040"
+    ),
+}
+TWO = [dense(1.5, -2, 3), dense(0.25, float("nan"), float("inf"))]
+THREE = [sparse(6, {2: 7.0}), sparse(6, {}), dense(1, 2, 3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("name", "vectors", "labels"),
+    [("dense", TWO, [1.0, 0.0]), ("unlabelled", TWO, None), ("mixed", THREE, [1.0, 2.0, 3.0])],
+)
+def test_training_data_have_the_bytes_of_the_jvm(name: str, vectors: list[Any], labels: list[float] | None) -> None:
+    """Dense, sparse, empty and mixed rows, NaN and infinity are written as by SageMaker Spark."""
+    batch = pa.RecordBatch.from_pydict({"features": pa.array(vectors, TYPE), "label": pa.array(labels or [0.0] * 2)})
+    layout = RecordIOFormat("features", None if labels is None else "label")
+    assert layout.encode(batch) == bytes.fromhex(JVM[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from processing.default_sessions import session_for_attach
 from processing.exceptions import ConfigurationError
 from processing.spark.ml.formats import TrainingFormat, format_of
 from processing.spark.ml.roles_and_paths import parse_uri
-from processing.spark.ml.shipping import carried, check_workers
+from processing.spark.ml.shipping import carried, carried_call, check_workers
 from processing.spark.ml.upload import check_contents, delete, list_keys, partition, upload_batches
 from processing.staging.transfers import put_bytes
 
@@ -112,13 +113,6 @@ def write_files(batches: Iterable[Any], *, layout: TrainingFormat, folder: str) 
             partial.unlink()
 
 
-@attrs.frozen
-class _Written:
-    """The objects or files of one task of the data source."""
-
-    names: list[str]
-
-
 def register(spark: Any, session: Any = None) -> None:
     """Register the data source `sagemaker`, for `df.write.format("sagemaker")`. It needs Spark 4.
 
@@ -130,25 +124,31 @@ def register(spark: Any, session: Any = None) -> None:
         ConfigurationError: this Spark has no data sources in Python.
     """
     try:
-        from pyspark.sql.datasource import DataSource, DataSourceArrowWriter
+        from pyspark.sql.datasource import DataSource, DataSourceArrowWriter, WriterCommitMessage
     except ImportError as error:
         raise ConfigurationError(
             f"spark: data sources in Python need Spark 4.0, and this is {spark.version}; use write_records(df, path)"
         ) from error
-    used = session_for_attach(session, "session")
+    # The classes are pickled by value, and the processes that use them may lack this package.
+    perform = carried_call(_perform, session=session_for_attach(session, "session"))
+
+    class Written(WriterCommitMessage):
+        def __init__(self, names: list[str]) -> None:
+            self.names = names
 
     class Writer(DataSourceArrowWriter):
-        def __init__(self, target: _Target) -> None:
-            self.target = target
+        def __init__(self, *use: Any) -> None:
+            self.use = use
+            perform("check", None, *use)
 
         def write(self, iterator: Any) -> Any:
-            return _Written(self.target.write(iterator))
+            return Written(perform("write", iterator, *self.use))
 
         def commit(self, messages: Any) -> None:
-            self.target.commit(_names(messages))
+            perform("commit", {name for each in messages if each is not None for name in each.names}, *self.use)
 
         def abort(self, messages: Any) -> None:
-            self.target.remove(_names(messages))
+            perform("remove", {name for each in messages if each is not None for name in each.names}, *self.use)
 
     class Source(DataSource):
         @classmethod
@@ -156,21 +156,29 @@ def register(spark: Any, session: Any = None) -> None:
             return "sagemaker"
 
         def writer(self, schema: Any, overwrite: bool) -> Any:
-            return Writer(_target(used, self.options, schema, overwrite=overwrite))
+            options = {
+                name: self.options[name]
+                for name in ("path", "labelColumnName", "featuresColumnName")
+                if name in self.options
+            }
+            return Writer(options, schema.json(), overwrite)
 
     spark.dataSource.register(Source)
 
 
-def _names(messages: Iterable[Any]) -> set[str]:
-    return {name for each in messages if each is not None for name in each.names}
+def _perform(
+    action: str, argument: Any, options: dict[str, str], schema: str, overwrite: bool, *, session: Session
+) -> Any:
+    """Do one step of a use of the data source, in a process of Spark's."""
+    from pyspark.sql.types import StructType
 
-
-def _target(session: Session, options: Any, schema: Any, *, overwrite: bool) -> _Target:
-    path = options.get("path")
+    given = dict(options)
+    path = given.pop("path", None)
     if not path:
         raise ConfigurationError("path: missing; write ....save(path)")
-    given = {name: options[name] for name in ("labelColumnName", "featuresColumnName") if name in options}
-    return _Target(session, format_of("sagemaker", given, schema), path, overwrite)
+    layout = format_of("sagemaker", given, StructType.fromJson(json.loads(schema)))
+    target = _Target(session, layout, path, overwrite)
+    return None if action == "check" else getattr(target, action)(argument)
 
 
 @attrs.frozen

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 _MODIFIED: Final = (1980, 1, 1, 0, 0, 0)  # the same for all files: equal code makes an equal archive
 _NOT_SHIPPED: Final = frozenset({"cli", "compat", "testing", "export", "__pycache__"})
@@ -47,16 +47,32 @@ def carried(function: Callable[..., Any], **arguments: Any) -> Callable[[Any], A
 
     Args:
         function: a function of this package, or any that cloudpickle can pickle. Its first argument is the iterator of
-            Arrow batches.
+            Arrow batches, and it yields such batches.
         arguments: its further arguments.
+    """
+    call = carried_call(function, **arguments)
+
+    def run(batches: Any) -> Any:
+        # This function is pickled by value: it must use nothing of its module.
+        yield from call(batches)
+
+    return run
+
+
+def carried_call(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
+    """Return a function that calls another one in a process that may lack this package.
+
+    Args:
+        function: a function of this package, or any that cloudpickle can pickle.
+        arguments: arguments beside those of each call.
     """
     from pyspark import cloudpickle
 
     archive, digest = _archive()
     work = cloudpickle.dumps((function, arguments))
 
-    def run(batches: Any) -> Any:
-        # This function is pickled by value: it must use nothing of its module.
+    def call(*args: Any) -> Any:
+        # This function is pickled by value, too.
         import io
         import os
         import pickle
@@ -82,9 +98,9 @@ def carried(function: Callable[..., Any], **arguments: Any) -> Callable[[Any], A
                 raise PermissionError(f"{folder} can be changed by another user")
             sys.path.insert(0, folder)
         function, arguments = pickle.loads(work)  # noqa: S301 - made by the driver of the same application
-        yield from function(batches, **arguments)
+        return function(*args, **arguments)
 
-    return run
+    return call
 
 
 def check_workers(spark: Any) -> None:
@@ -139,10 +155,3 @@ def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     marked = [line for line in lines if "Error" in line or "MISMATCH" in line]
     return (marked or lines or ["no reason"])[0][:300]
-
-
-def rows_of_mapping(values: Mapping[str, list[Any]]) -> Any:
-    """Return an Arrow batch of columns given as lists."""
-    import pyarrow as pa
-
-    return pa.RecordBatch.from_pydict(dict(values))
