@@ -318,7 +318,7 @@ def _elsewhere(port: int, listeners: Sequence[ListeningSocket]) -> str:
 def _causes(word: str, run: _CheckedRun) -> List[str]:
     """Return causes that the last lines and the exit code show."""
     text = "\n".join([*run.lines, run.problem])
-    found = [cause.format(word=word or "train") for pattern, cause in CAUSES if re.search(pattern, text)]
+    found = [cause.format(word=word) for pattern, cause in CAUSES if re.search(pattern, text)]
     if run.exit is not None and run.exit.exit_code == 137:
         found.append("SIGKILL ended it (exit code 137): most often the memory is too small.")
     return found

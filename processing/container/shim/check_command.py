@@ -40,8 +40,9 @@ def run_check(options: argparse.Namespace, words: List[str], settings: Settings,
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))
     if options.image is None:
         return _check(_program_target(options, words, settings, environment), options, settings)
-    word = "serve" if options.serve else "train"
-    image = ImageOptions(options.image, options.client, words or [word], options.env or (), options.model)
+    word = "serve" if options.serve else "train" if options.train else ""
+    words = words or ([word] if word else [])
+    image = ImageOptions(options.image, options.client, words, options.env or (), options.model)
     with image_target(image, word, settings.port, environment) as target:
         return _check(target, options, settings)
 

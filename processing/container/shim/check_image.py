@@ -22,7 +22,17 @@ from processing.container.shim.listeners import listeners_in_network_of
 OPTIONS = "PROCESSING_LOCAL_CONTAINER_OPTIONS"
 """The variable with further options of `run`, as for the embedded engine."""
 _CLIENT_SECONDS = 60
-_FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints", "code")
+_FOLDERS = (
+    "config",
+    "processing/input",
+    "processing/output",
+    "input/config",
+    "input/data",
+    "model",
+    "output/data",
+    "checkpoints",
+    "code",
+)
 
 
 class ImageOptions(NamedTuple):
@@ -49,7 +59,7 @@ def image_target(options: ImageOptions, word: str, port: int, environment: Mappi
 
     Args:
         options: the settings.
-        word: "serve" or "train".
+        word: "serve", "train", or empty for a processing job.
         port: the port of SageMaker's contract.
         environment: the environment of the client.
 
@@ -67,7 +77,7 @@ def image_target(options: ImageOptions, word: str, port: int, environment: Mappi
             argv += ["--env", each]
         argv += [*shlex.split(environment.get(OPTIONS, "")), options.image, *options.words]
         program = Program(argv, environment, "/", signal=container.signal)
-        outputs = [root / "model", root / "output"]
+        outputs = {"train": [root / "model", root / "output"], "": [root / "processing"]}
         try:
             yield CheckTarget(
                 shlex.join(["docker", "run", options.image, *options.words]),
@@ -76,7 +86,7 @@ def image_target(options: ImageOptions, word: str, port: int, environment: Mappi
                 lambda _group: listeners_in_network_of(container.pid()),
                 port,
                 container.published_port,
-                outputs if word == "train" else (),
+                outputs.get(word, ()),
             )
         finally:
             container.remove()
@@ -143,12 +153,14 @@ def _make_folders(root: Path) -> None:
     """Make the folders that SageMaker makes, for all users of the image to write to."""
     for name in _FOLDERS:
         (root / name).mkdir(parents=True)
+    hosts = {"current_host": "algo-1", "hosts": ["algo-1"]}
     for name, content in (
-        ("resourceconfig", {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"}),
-        ("hyperparameters", {}),
-        ("inputdataconfig", {}),
+        ("config/resourceconfig", hosts),
+        ("input/config/resourceconfig", {**hosts, "network_interface_name": "eth0"}),
+        ("input/config/hyperparameters", {}),
+        ("input/config/inputdataconfig", {}),
     ):
-        (root / "input/config" / (name + ".json")).write_text(json.dumps(content))
+        (root / (name + ".json")).write_text(json.dumps(content))
     root.parent.chmod(0o755)
     for parent, _, _ in os.walk(str(root)):
         Path(parent).chmod(0o777)

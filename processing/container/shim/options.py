@@ -73,12 +73,16 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_check(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--serve", action="store_true", help="the program serves, as for endpoints and transform jobs")
+    kind = command.add_mutually_exclusive_group()
+    kind.add_argument("--serve", action="store_true", help="the program serves, as for endpoints and transform jobs")
+    kind.add_argument(
+        "--train", action="store_true", help="the program trains; by default it is one of a processing job"
+    )
     command.add_argument(
         "--wait", type=float, metavar="SECONDS", help="the time to be healthy (default: 60), or to end"
     )
     command.add_argument("--port", type=int, help="the port (default: SAGEMAKER_BIND_TO_PORT, or 8080)")
-    group = command.add_argument_group("image", "The words after -- replace `serve` or `train`.")
+    group = command.add_argument_group("image", "The image is run with `serve` or `train`, or the words after --.")
     group.add_argument("--image", metavar="IMAGE", help="an image, to run with podman or docker")
     group.add_argument("--client", metavar="PROGRAM", help="another client than podman or docker")
     group.add_argument("--env", action="append", metavar="NAME=VALUE", help="a variable of the container")

@@ -48,9 +48,19 @@ def test_an_image_that_keeps_the_contract(containers: Any, check: Callable[..., 
 
 def test_an_image_trains(containers: Any, check: Callable[..., Any]) -> None:
     """The image is started with `train`, and its outputs are counted."""
-    code, report = check(containers.MODEL)
+    code, report = check(containers.MODEL, "--train")
     assert code == 0, report
     assert "ml/model: 1 files, 7 bytes" in report
+
+
+def test_an_image_of_a_processing_job(containers: Any, check: Callable[..., Any]) -> None:
+    """The image runs with its own entrypoint and command, or with the words after `--`."""
+    code, report = check(containers.BUSYBOX)
+    assert code == 0, report
+    assert "  | entry command" in report
+    code, report = check(containers.BUSYBOX, "--", "words")
+    assert code == 0, report
+    assert "  | entry words" in report
 
 
 def test_an_image_without_an_entrypoint(containers: Any, check: Callable[..., Any]) -> None:
