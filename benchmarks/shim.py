@@ -93,16 +93,17 @@ def make_tasks(files: int) -> str:
 def measure_starts(folder: Path, server: standin.StandIn) -> list[Figure]:
     """Compare the time from the start to the end of a program that does nothing."""
     environment = make_environment(folder, server, ["true"])
-    zipapp = folder / "sagemaker-shim"
+    small, whole = folder / "sagemaker-shim", folder / "sagemaker-shim-with-botocore"
     make = "import sys; from processing.cli.shim import main; sys.exit(main())"
-    subprocess.run([sys.executable, "-c", make, "zipapp", "--output", str(zipapp)], check=True)
+    for words in ([small, "--without-botocore"], [whole]):
+        subprocess.run([sys.executable, "-c", make, "zipapp", "--output", *words], check=True)
     task = ["invoke", "-t", make_tasks(0)]
     kinds: dict[str, list[str | Path]] = {
         "theirs": [THEIRS, *task],
-        "run -- true": [*OURS, "run", "--", "true"],
-        "a task, the image's boto3": [*OURS, *task],
-        "run -- true, zip file": [sys.executable, "-I", "-S", zipapp, "run", "--", "true"],
-        "a task, the carried botocore": [sys.executable, "-I", "-S", zipapp, *task],
+        "run -- true, the package": [*OURS, "run", "--", "true"],
+        "run -- true, the zip file": [sys.executable, "-I", small, "run", "--", "true"],
+        "a task, with the image's boto3": [sys.executable, "-I", small, *task],
+        "a task, with the carried botocore": [sys.executable, "-I", "-S", whole, *task],
     }
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     for number in range(STARTS + 1):
@@ -111,7 +112,7 @@ def measure_starts(folder: Path, server: standin.StandIn) -> list[Figure]:
             if number:  # the first compiles modules and unpacks the zip file
                 times[kind].append(found.seconds)
     middle = {kind: statistics.median(found) for kind, found in times.items()}
-    limits = {"a task, the carried botocore": 0.6}
+    limits = {"a task, with the carried botocore": 0.6}
     return [
         Figure(f"{kind}, of its start time", middle[kind] / middle["theirs"], limits.get(kind, 0.3), note=note)
         for kind in kinds

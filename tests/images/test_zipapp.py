@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -176,3 +177,10 @@ def test_an_older_python_gets_an_older_botocore(tmp_path: Path, environment: dic
     with zipfile.ZipFile(shim) as opened:
         assert "__version__ = '1.37.38'" in opened.read("botocore/botocore/__init__.py").decode()
     assert _invoke(shim, environment).returncode == 0
+
+
+def test_the_wheel_has_no_command_of_another_package() -> None:
+    """A command `sagemaker-shim` would overwrite that of the package of this name; images alone have it."""
+    names = {each.name for each in importlib.metadata.distribution("sm-processing").entry_points}
+    assert "processing-shim" in names
+    assert "sagemaker-shim" not in names

@@ -169,20 +169,15 @@ def _pruned(model: Any, name: str) -> Any:
         for partition in model.get("partitions", ()):
             services = partition.get("services", {})
             partition["services"] = {each: services[each] for each in _SERVICES if each in services}
-    elif name == "service-2" and isinstance(model, dict):
+    elif name == "service-2":
         _drop_documentation(model)
     return model
 
 
-def _drop_documentation(value: Any) -> None:
-    if isinstance(value, dict):
-        if isinstance(value.get("documentation"), str):
-            value["documentation"] = ""  # botocore reads it
-        for each in value.values():
-            _drop_documentation(each)
-    elif isinstance(value, list):
-        for each in value:
-            _drop_documentation(each)
+def _drop_documentation(model: Any) -> None:
+    members = [each for shape in model["shapes"].values() for each in shape.get("members", {}).values()]
+    for described in (*model["operations"].values(), *model["shapes"].values(), *members):
+        described["documentation"] = ""  # botocore reads it
 
 
 def _import_botocore() -> Tuple[Any, Any]:
