@@ -28,6 +28,7 @@ BENCHMARKS = (
     "large_file",
     "remote_serialization",
     "recordio_records",
+    "spark_stages",
     "remote_map",
     "remote_call",
     "local_jobs",

@@ -1,7 +1,7 @@
 """A program that serves a model: it answers the sum of each CSV line.
 
 A body of more than LIMIT bytes is refused with 413. The first FAILURES requests are answered with 500. DROP leaves out
-the last line of each answer.
+the last line of each answer. LATENCY delays it by so many seconds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 _numbers = itertools.count(1)
@@ -27,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer the sums."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(float(os.environ.get("LATENCY", "0")))
         if len(body) > int(os.environ.get("LIMIT", "1000000")):
             self._answer(413, b"too large")
         elif next(_numbers) <= int(os.environ.get("FAILURES", "0")):
