@@ -199,7 +199,7 @@ def test_a_command_that_the_image_refuses_is_refused(
     session: LocalSession, words: list[str], code: int, message: str | None
 ) -> None:
     """An unknown option and an impossible file end the job before the cluster starts; a usage error has code 2."""
-    job = create(session, words)
+    job = create(session, ["smspark-submit", *words])
     with pytest.raises(JobFailedError) as caught:
         job.wait(logs=False)
     assert f"exit code: {code}" in str(caught.value.failure_reason)
@@ -207,15 +207,28 @@ def test_a_command_that_the_image_refuses_is_refused(
     assert any(line.startswith(("Usage: smspark-submit", "smspark-submit: --")) for line in lines_of(job))
 
 
-def create(session: LocalSession, words: list[str]) -> ProcessingJob:
-    """Create a job of `smspark-submit` as a client without this package does."""
+def create(session: LocalSession, words: list[str], hosts: int = 1) -> ProcessingJob:
+    """Create a job as a client without this package does."""
+    cluster = {"InstanceCount": hosts, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}
     session.client("sagemaker").create_processing_job(
         ProcessingJobName="spark",
         RoleArn="arn:aws:iam::000000000000:role/processing",
-        AppSpecification={"ImageUri": "mine:1", "ContainerEntrypoint": ["smspark-submit", *words]},
-        ProcessingResources={"ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}},
+        AppSpecification={"ImageUri": "mine:1", "ContainerEntrypoint": words},
+        ProcessingResources={"ClusterConfig": cluster},
     )
     return attach("spark", session)
+
+
+def test_a_job_has_several_applications(code: Path, session: LocalSession) -> None:
+    """Each one has a cluster of its own over all hosts."""
+    script = f"smspark-submit {code}/app.py first && exec smspark-submit {code}/app.py second"
+    job = create(session, ["sh", "-c", script], hosts=2)
+    job.wait(logs=False)
+    assert [line for line in lines_of(job) if line.startswith("ARGUMENTS")] == [
+        "ARGUMENTS ['first']",
+        "ARGUMENTS ['second']",
+    ]
+    assert sum(line.startswith("[executor 0]") for line in lines_of(job)) == 4
 
 
 @pytest.fixture
@@ -241,7 +254,7 @@ def test_no_spark_is_an_error_before_an_upload(bare: LocalSession) -> None:
     fleet = submit_all(processor, [{"submit_app": "app.py"}], name="counts")
     assert "no pyspark" in str(fleet.failures)
     with pytest.raises(ClientError, match=r"no pyspark in .* and no java"):
-        create(bare, ["app.py"])
+        create(bare, ["smspark-submit", "app.py"])
     assert bare.client("s3").list_buckets()["Buckets"] == []
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-_MASTER, _LOCK, _READY = "master.json", "lock", "{}.ready"
+_MASTER, _LOCK, _READY = "master.json", "{}.lock", "{}.ready"
 _POLL = 0.1
 _LIMIT = 600.0
 """Seconds for which hosts wait for each other, as in AWS's images."""
@@ -40,7 +41,7 @@ class Master(NamedTuple):
 
 
 class Rendezvous:
-    """The meeting of the hosts of one job.
+    """The meeting of the hosts of one job, for one application.
 
     Args:
         folder: the folder, which any host may create.
@@ -48,16 +49,24 @@ class Rendezvous:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock: int | None = None
         folder.mkdir(mode=0o700, exist_ok=True)
-        self._lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-
-    def lead(self) -> None:
-        """Hold the lock until this process ends."""
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def announce(self, master: Master) -> None:
-        """Tell the other hosts the master."""
-        self._write(_MASTER, json.dumps(master._asdict()))
+        """Tell the other hosts the master, and hold a lock until this process ends.
+
+        Each application has a lock of its own, so that a later one in the same job cannot take it over.
+        """
+        for path in self._folder.glob(_READY.format("*")):
+            path.unlink()
+        name = _LOCK.format(secrets.token_hex(8))
+        self._lock = os.open(self._folder / name, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._write(_MASTER, json.dumps({**master._asdict(), "lock": name}))
+
+    def retire(self) -> None:
+        """Take the master back: the hosts of a later application wait for a new one."""
+        (self._folder / _MASTER).unlink(missing_ok=True)
 
     def find_master(self) -> Master:
         """Wait for the master, and return it.
@@ -67,7 +76,9 @@ class Rendezvous:
         """
         path = self._folder / _MASTER
         _wait_until(path.exists, "the first host has started no master")
-        return Master(**json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        self._lock = os.open(self._folder / found.pop("lock"), os.O_RDWR)
+        return Master(**found)
 
     def join(self, host: str) -> None:
         """Tell the first host that this one has joined."""
@@ -84,6 +95,7 @@ class Rendezvous:
 
     def wait_for_end(self) -> None:
         """Wait until the first host has ended."""
+        assert self._lock is not None
         fcntl.flock(self._lock, fcntl.LOCK_SH)
 
     def _write(self, name: str, text: str) -> None:

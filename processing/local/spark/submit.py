@@ -153,10 +153,11 @@ class _SparkSubmit:
                 return self._lead(meeting, daemons)
             return self._follow(meeting, daemons)
         finally:
+            if self._host.number == 1:
+                meeting.retire()
             daemons.close()
 
     def _lead(self, meeting: Rendezvous, daemons: cluster.Cluster) -> int:
-        meeting.lead()
         _say(f"{NAME}: {self._description()}")
         secret = secrets.token_hex(32)
         self._write_settings(secret)
