@@ -66,6 +66,8 @@ def report(text: str, *, prefix: str = "processing: error: ") -> None:
     from processing.container.terminal_text import safe_text
 
     with contextlib.suppress(OSError, ValueError, AttributeError):
+        if not prefix and sys.stderr.isatty():
+            prefix = "\r\x1b[K"  # a terminal writes ^C where the cursor is
         sys.stderr.write(f"{prefix}{safe_text(text)}\n")
 
 

@@ -133,7 +133,7 @@ class EventHandler:
             self._renderer.show(event)
         if self._display is not None:
             if ended and self._renderer is not None:
-                self._renderer.flush()  # the lines come before the end
+                self._renderer.ready()  # the lines come before the end, unless the output is slow
             self._display.show_event(event)
         return Outcome.of(event.description, self._last(job, event.description)) if ended else None
 
