@@ -48,6 +48,7 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
     "export": CommandEntry("export", "write a job for Airflow, Step Functions, Pipelines or Python", _JOBS),
     "fleet": CommandEntry("fleet", "show, stop or repeat the jobs of a fleet", _MANY),
     "images": CommandEntry("images", "list AWS's images for frameworks", _TOOLS),
+    "iam": CommandEntry("iam", "print the IAM policies for a job", _TOOLS),
     "config": CommandEntry("config", "show the defaults and their origin", _TOOLS),
     "doctor": CommandEntry("doctor", "find obstacles for a script on this machine", _TOOLS),
     "local": CommandEntry("local", "serve, list and clean the engine on this machine", _TOOLS),

@@ -34,6 +34,11 @@ class Target:
         self._profile = profile
         self.is_local = local or (os.environ.get("PROCESSING_TARGET") == "local" and not (region or profile))
 
+    @property
+    def region(self) -> str | None:
+        """The region that was given; None for that of the environment."""
+        return self._region
+
     def session(self) -> Session:
         """Return the session that reaches the jobs."""
         from processing.default_sessions import session_for_attach

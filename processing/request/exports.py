@@ -127,3 +127,15 @@ class RequestExports:
                 "give it reuse=True"
             )
         return step
+
+    def to_policies(self, region: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return two IAM policies: `caller`, to run and watch such jobs, and `role`, for the role of the job.
+
+        Queries of Athena and Redshift, and feature groups, need further permissions of the role.
+
+        Args:
+            region: the region that the policies allow; None for any.
+        """
+        from processing.export.policies import policies_of
+
+        return policies_of(self.to_boto(), region)
