@@ -212,6 +212,7 @@ class ClientConnection:
         self.incoming = Incoming(sock)
         self.server = server
         self._since: Optional[Callable[[float], Optional[float]]] = None
+        self._interrupted = False
 
     @contextlib.contextmanager
     def waiting(self, since: Callable[[float], Optional[float]]) -> Iterator[None]:
@@ -223,12 +224,13 @@ class ClientConnection:
             self._since = None
 
     def waiting_since(self, now: float) -> Optional[float]:
-        """Return the start of a wait for the client; None if there is none. Called by another thread."""
+        """Return the start of a wait for the client; None if there is none, or it ends. Called by another thread."""
         since = self._since
-        return None if since is None else since(now)
+        return None if since is None or self._interrupted else since(now)
 
     def interrupt(self) -> None:
         """End the wait for the client. Called by another thread."""
+        self._interrupted = True
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RD)
 
