@@ -348,6 +348,7 @@ _OWN_LOCKS = {
     "container/shim/serve.py",
     "container/shim/web_server.py",
     "container/shim/storage.py",
+    "container/shim/threads.py",
     "job/fleet/submission.py",
     "local/hosting/broker.py",
     "local/hosting/connections.py",
