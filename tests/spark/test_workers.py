@@ -15,7 +15,7 @@ from processing.spark.ml.deserializers import ResponseRowDeserializer
 from processing.spark.ml.formats import CSVFormat, RecordIOFormat
 from processing.spark.ml.invoke import PredictionError, PredictionSettings, invoke_batches
 from processing.spark.ml.serializers import UnlabeledCSVRequestRowSerializer
-from processing.spark.ml.upload import list_keys, upload_batches
+from processing.spark.ml.upload import delete, list_keys, upload_batches
 from processing.spark.ml.vectors import vectors_from
 from processing.testing import FaultInjector, VirtualClock
 
@@ -207,3 +207,13 @@ def test_compressed_objects(storage: tuple[FaultInjector, LocalSession]) -> None
     assert row["key"].endswith(".csv.gz")
     lines = gzip.decompress(content(session, row["key"])).decode().splitlines()
     assert lines == [f"{a},{b}" for a, b in NUMBERS.tolist()]
+
+
+def test_siblings_of_the_data_stay(storage: tuple[FaultInjector, LocalSession]) -> None:
+    """Deletion covers more objects than one call takes, and no object whose key only begins with the same letters."""
+    _, session = storage
+    s3 = session.boto_session.client("s3")
+    for key in ("job2/part", "jobs", *(f"job/{number}" for number in range(1001))):
+        s3.put_object(Bucket="data", Key=key, Body=b"")
+    delete(session, S3Uri("data", "job"))
+    assert list_keys(session, S3Uri("data", "")) == ["job2/part", "jobs"]

@@ -13,6 +13,7 @@ from processing.spark.ml import (
     KMeansSageMakerEstimator,
     LinearLearnerBinaryClassifier,
     S3DataPath,
+    SageMakerModel,
     SageMakerResourceCleanup,
 )
 
@@ -58,6 +59,15 @@ def test_a_fit_without_a_wait(frame: Any, session: Session, instances: dict[str,
         arn = session.boto_session.client("sagemaker").describe_endpoint(EndpointName=model.endpointName)["EndpointArn"]
         tags: Any = session.boto_session.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
         assert tags == [{"Key": "team", "Value": "blue"}]
+        other = SageMakerModel.fromEndpoint(
+            endpointName=model.endpointName,
+            requestRowSerializer=model.requestRowSerializer,
+            responseRowDeserializer=model.responseRowDeserializer,
+            session=session,
+        )
+        with other:
+            assert not other.getCreatedResources(), "an endpoint that existed is not this model's to delete"
+        assert other.transform(frame).count() == 12
         with model.copy() as copied:
             assert copied.endpointName == model.endpointName
     assert not model.getCreatedResources()
@@ -95,10 +105,14 @@ def test_a_failed_training_job(
     assert keys() == before
 
 
-def test_names_are_used_once(frame: Any, session: Session, instances: dict[str, Any]) -> None:
-    """A second fit with the names of the first one is refused, and the first job and its model stay."""
+def test_names_are_used_once(
+    frame: Any, session: Session, instances: dict[str, Any], keys: Callable[[], set[str]]
+) -> None:
+    """A second fit with the names of the first one is refused. The first job, its model and its data stay."""
     factory = CustomNamePolicyFactory("own-job", "own-model", "own-config", "own-endpoint")
+    before = keys()
     options = {"session": session, "namePolicyFactory": factory, "endpointCreationPolicy": "DO_NOT_CREATE"}
+    options["deleteStagingDataAfterTraining"] = False
     estimator: Any = KMeansSageMakerEstimator(**instances, **options)
     model = estimator.fit(frame)
     assert estimator.latestTrainingJob == "own-job"
@@ -106,4 +120,6 @@ def test_names_are_used_once(frame: Any, session: Session, instances: dict[str, 
     other: Any = KMeansSageMakerEstimator(**instances, **options).setK(3)
     with pytest.raises(NameTakenError, match="training job own-job belongs to another request"):
         other.fit(frame)
+    kept = {key for key in keys() - before if key.endswith((".pbr", "manifest.json"))}
+    assert len(kept) == 3, "deleteStagingDataAfterTraining=False keeps them"
     SageMakerResourceCleanup(session).deleteEndpoint("own-endpoint")
