@@ -23,6 +23,7 @@ import attrs
 import boto3
 import standin
 from figures import Figure, finish, scaled
+from standin_services import REGION
 
 STARTS = scaled(11, 2)
 MOVES = scaled(3, 1)
@@ -131,7 +132,7 @@ def measure_files(folder: Path, server: standin.StandIn) -> list[Figure]:
         endpoint_url=environment["AWS_ENDPOINT_URL"],
         aws_access_key_id="k",
         aws_secret_access_key="s",
-        region_name=standin.REGION,
+        region_name=REGION,
     )
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda n: client.put_object(Bucket="data", Key=f"in/f{n}", Body=CONTENT), range(FILES)))
