@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -48,13 +49,24 @@ class Measured:
 def run(command: Sequence[str | Path], environment: Mapping[str, str], log: Path) -> Measured:
     """Run a shim to its successful end."""
     began = time.monotonic()
+    peak = 0
     with log.open("w") as file:
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            peak = max(peak, _peak_memory(process.pid))
+            time.sleep(0.005)
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{command[0]} failed:\n{log.read_text()[-2000:]}")
-    return Measured(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
+    return Measured(time.monotonic() - began, usage.ru_utime + usage.ru_stime, peak / 1000)
+
+
+def _peak_memory(pid: int) -> int:
+    """Return the most KB that a process had since its exec. `ru_maxrss` has those of this process before it, too."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+)", text)
+    return 0 if found is None else int(found[1])
 
 
 def make_environment(folder: Path, server: standin.StandIn, program: Sequence[str]) -> dict[str, str]:

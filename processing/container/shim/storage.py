@@ -16,7 +16,10 @@ SINGLE_PUT_BYTES = 64 << 20
 """The largest object that is sent in one request. A larger one is sent in parts."""
 _ATTEMPTS = 3
 """Attempts to read the body of an object; botocore repeats a request, but not the reading of its answer."""
-_PIECE = 1 << 20
+_PIECE = 256 << 10
+"""The bytes of one read. Each thread needs that memory even for a small file."""
+_SMALL = 256 << 10
+"""The largest file that is read as a whole: botocore would read it in pieces of 1 MiB, several times."""
 _MOST_PARTS = 10_000
 """The most parts of one object in S3."""
 _PACKAGES = {"botocore", "jmespath", "dateutil", "six", "urllib3"}
@@ -92,12 +95,17 @@ class S3Store(Store):
     def put(self, bucket: str, key: str, source: BinaryIO, metadata: Mapping[str, str]) -> Stored:
         """Store a file, from its beginning, as an object."""
         client = self._connect()
-        stored = _measure(source)
+        size = source.seek(0, io.SEEK_END)
+        source.seek(0)
+        # A small file is read once. A larger one is read in pieces, so many uploads at a time need little memory.
+        data = source.read() if size <= _SMALL else None
+        stored = _measure(source) if data is None else Stored(len(data), hashlib.sha256(data).hexdigest())
         source.seek(0)
         try:
-            # A file as the body is read in pieces, so many uploads at a time need little memory.
             if stored.size <= SINGLE_PUT_BYTES:
-                client.put_object(Bucket=bucket, Key=key, Body=source, Metadata=dict(metadata))
+                client.put_object(
+                    Bucket=bucket, Key=key, Body=source if data is None else data, Metadata=dict(metadata)
+                )
             else:
                 _put_parts(client, bucket, key, source, stored.size, dict(metadata))
         except Exception as error:
