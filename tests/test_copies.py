@@ -300,7 +300,7 @@ def test_a_job_in_a_process_of_its_own(ran: tuple[ScriptProcessor, ProcessingJob
     code = (
         "import pathlib, pickle, sys\n"
         "job = pickle.loads(pathlib.Path(sys.argv[1], 'job').read_bytes())\n"
-        "print(job.wait(logs=False).status, job.outputs['out'].download(pathlib.Path(sys.argv[1], 'there'))[0].name)\n"
+        "print(job.wait(quiet=True).status, job.outputs['out'].download(pathlib.Path(sys.argv[1], 'there'))[0].name)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("Completed a.txt\n", "")

@@ -7,7 +7,6 @@ import datetime as dt
 import io
 import os
 import pty
-import select
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +48,20 @@ class Terminal:
 
         fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.out = os.fdopen(writer, "w")
+        self._marks = 0
 
     def lines(self) -> list[str]:
-        """Return the lines that are on the screen now."""
-        while select.select([self._reader], [], [], 0)[0]:
-            self._stream.feed(os.read(self._reader, 1 << 16))
+        """Return the lines that are on the screen now.
+
+        The kernel passes text to the reader a moment later, so an invisible mark is written last: a title.
+        """
+        self._marks += 1
+        mark = f"\x1b]0;mark {self._marks}\x07".encode()
+        os.write(self.out.fileno(), mark)
+        read = b""
+        while mark not in read:
+            read += os.read(self._reader, 1 << 16)
+        self._stream.feed(read)
         return [line.rstrip() for line in self.screen.display if line.strip()]
 
     def close(self) -> None:
