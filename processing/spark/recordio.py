@@ -41,17 +41,18 @@ __all__ = [
 _LIMIT = (1 << 31) - 1  # of a shape: readers have 32-bit numbers
 
 
-def encode_dense(features: NDArray[Any], labels: NDArray[Any] | None = None) -> bytes:
+def encode_dense(features: NDArray[Any], labels: NDArray[Any] | None = None, *, as_float32: bool = False) -> bytes:
     """Return a matrix as RecordIO, one record for each row.
 
     Args:
         features: two dimensions: float32, float64, or integers of 32 bits.
         labels: one number for each row, of the same types; None for records without a label.
+        as_float32: True to write numbers of any type as float32, as SageMaker Spark does.
 
     Raises:
         RecordIOError: the values have another type, or the sizes differ.
     """
-    return recordio.encode(features, labels)
+    return recordio.encode(features, labels, as_float32=as_float32)
 
 
 def encode_sparse(

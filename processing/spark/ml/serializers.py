@@ -180,8 +180,9 @@ def encode_records(features: NDArray[Any] | SparseRows, labels: NDArray[Any] | N
             return recordio.encode_sparse(
                 features.starts, features.indices, features.values.astype(np.float32), features.width, label
             )
-        values = features.astype(np.float32)
-    return recordio.encode_matrices(values, label) if values.ndim == 3 else recordio.encode_dense(values, label)
+        if features.ndim == 3:
+            return recordio.encode_matrices(features.astype(np.float32), label)
+        return recordio.encode_dense(features, label, as_float32=True)
 
 
 def encode_libsvm(features: NDArray[Any] | SparseRows, labels: NDArray[Any] | None) -> bytes:
