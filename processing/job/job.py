@@ -97,6 +97,7 @@ class ProcessingJob(WatchedJob):
         self._arn = arn
         self._instance_count = instance_count
         self.instances: list[Instances] = []  # not known
+        self._card: str | None = None  # as a notebook has shown it
 
     @classmethod
     def start_new(
@@ -352,6 +353,25 @@ class ProcessingJob(WatchedJob):
 
     def __repr__(self) -> str:
         return f"ProcessingJob({self.job_name!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows. At most three calls, and none when it is shown again."""
+        if self._card is None:
+            self._card = self.card()
+        return self._card
+
+    def card(self) -> str:
+        """Return the job's card as HTML: its state, the use of its hosts, its price and its last lines.
+
+        It makes at most three calls. If AWS refuses the metrics or the lines, the card is without them.
+
+        Raises:
+            botocore.exceptions.ClientError: the job does not exist, or AWS refuses its description.
+        """
+        from processing.job.facts import read_facts
+        from processing.report.job_card import job_card
+
+        return job_card(read_facts(self.sagemaker_session, self.job_name, self.describe()))
 
 
 def attach(name: str, session: SessionLike | None = None) -> ProcessingJob:

@@ -82,6 +82,13 @@ class RunPlan:
     def __str__(self) -> str:
         return safe_text("\n".join(_rows(self)))
 
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows."""
+        from processing.report.grid import plan_card
+
+        name = "run" if self.request is None else self.request.job_name
+        return plan_card(f"Plan of {name}", str(self), self.problems, self.warnings)
+
 
 def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable[[str | None], Launch]) -> RunPlan:
     """Return the plan of a run.

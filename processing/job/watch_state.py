@@ -32,6 +32,13 @@ class WatchState:
     outcome: Outcome | None = None
     may_be_silent: bool = False
 
+    @property
+    def status(self) -> str:
+        """The last observed status; `Unknown` if there is none."""
+        if self.outcome is not None:
+            return str(self.outcome.description.get("ProcessingJobStatus", "Unknown"))
+        return "Unknown" if self.in_progress_at is None else "InProgress"
+
     def target(self, job_name: str, *, poll_first: bool = True) -> WatchTarget:
         """Return the job as the status poller needs it.
 

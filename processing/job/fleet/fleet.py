@@ -160,6 +160,12 @@ class Fleet(Sequence["ProcessingJob"]):
     def __len__(self) -> int:
         return len(self._entries())
 
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows: a cell for each job, with its last observed status. No call."""
+        from processing.report.grid import jobs_card
+
+        return jobs_card(self.name, [(job.job_name, job.watch_state.status) for job in self])
+
     def __repr__(self) -> str:
         return f"<Fleet {self.name!r}: {len(self)} jobs>"
 

@@ -1,0 +1,48 @@
+"""Cards of many jobs, and of a plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from processing.report.markup import card, escaped, fields, status_class
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def jobs_card(title: str, jobs: Sequence[tuple[str, str]]) -> str:
+    """Return the card of many jobs: a number for each status, and a cell for each job.
+
+    Args:
+        title: its title.
+        jobs: the name and the status of each job.
+    """
+    counts = Counter(status for _, status in jobs)
+    cells = "".join(
+        f'<i class="{status_class(status)}" title="{escaped(name)}: {escaped(status)}"></i>' for name, status in jobs
+    )
+    summary = ", ".join(f"{count:,} {status}" for status, count in counts.most_common()) or "no jobs"
+    return card(
+        title,
+        f"{fields([('jobs', f'{len(jobs):,}'), ('status', summary)])}"
+        f'<div class="sm-grid" role="img" aria-label="{escaped(summary)}">{cells}</div>',
+    )
+
+
+def plan_card(title: str, text: str, problems: Sequence[str], warnings: Sequence[str]) -> str:
+    """Return the card of a plan.
+
+    Args:
+        title: its title.
+        text: the plan as text.
+        problems: the findings for which the run would fail.
+        warnings: the warnings of the run.
+    """
+    listed = "".join(
+        f'<ul class="{kind}">{"".join(f"<li>{escaped(each)}</li>" for each in texts)}</ul>'
+        for kind, texts in (("sm-bad", problems), ("sm-wait", warnings))
+        if texts
+    )
+    shown = f'<pre tabindex="0" role="region" aria-label="Plan">{escaped(text)}</pre>'
+    return card(title, listed + shown, status="Cannot run" if problems else None, kind="sm-bad")

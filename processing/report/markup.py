@@ -1,0 +1,100 @@
+"""Safe pieces of HTML, which are well-formed XML too, and the style of all cards."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING, Final
+
+from processing.container.terminal_text import safe_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Characters that XML does not have, besides those that `safe_line` shows as escapes.
+_NOT_IN_XML: Final = re.compile("[\ufffe\uffff]")
+
+STYLE: Final = """\
+.sm-card{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#57606a;--line:#d0d7de;--bad:#b3261e;--good:#1a6e34;\
+--run:#0b57d0;--wait:#8a5a00;--fill:#eef1f4;font:14px/1.45 system-ui,sans-serif;color:var(--fg);background:var(--bg);\
+border:1px solid var(--line);border-radius:8px;padding:12px 16px;margin:8px 0;max-width:760px;overflow-wrap:anywhere}
+@media(prefers-color-scheme:dark){.sm-card{--fg:#e6edf3;--bg:#161b22;--soft:#9ba7b4;--line:#3d444d;--bad:#ff8a80;\
+--good:#6fd388;--run:#8ab4f8;--wait:#e3b341;--fill:#262c36}}
+.sm-card h3{font-size:16px;margin:0 0 8px;color:var(--fg)}
+.sm-card h3 b{margin-right:8px}
+.sm-card dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;margin:0}
+.sm-card dt{color:var(--soft)}.sm-card dd{margin:0}
+.sm-card a{color:var(--run)}
+.sm-card ul{margin:8px 0;padding-left:20px}
+.sm-card pre{background:var(--fill);color:var(--fg);padding:8px;margin:8px 0 0;white-space:pre-wrap;font-size:12px}
+.sm-hosts{margin:10px 0 0;display:grid;gap:8px}
+.sm-host{display:grid;grid-template-columns:132px 1fr;gap:2px 8px;align-items:center}
+.sm-host svg{width:100%;height:14px;display:block;background:var(--fill)}
+.sm-host svg.sm-line{height:26px}.sm-host span{color:var(--soft);font-size:12px}
+.sm-note{color:var(--soft);font-size:12px;margin:6px 0 0}
+.sm-good{color:var(--good);fill:var(--good)}.sm-bad{color:var(--bad);fill:var(--bad)}
+.sm-run{color:var(--run);fill:var(--run)}.sm-wait{color:var(--wait);fill:var(--wait)}
+.sm-grid{display:flex;flex-wrap:wrap;gap:2px;margin:8px 0 0}
+.sm-grid i{width:10px;height:10px;background:currentColor;display:block}
+@media print{.sm-card{--fg:#000;--bg:#fff;--soft:#333;--fill:#eee;break-inside:avoid}}
+"""
+"""The style sheet of the cards."""
+
+_CLASSES: Final = {
+    "Completed": "sm-good",
+    "Failed": "sm-bad",
+    "Stopped": "sm-wait",
+    "Stopping": "sm-wait",
+    "InProgress": "sm-run",
+}
+
+
+def escaped(value: object) -> str:
+    """Return a text of unknown origin for HTML: markup is shown, and control characters become escapes."""
+    lines = "\n".join(safe_line(line) for line in str(value).split("\n"))
+    return html.escape(_NOT_IN_XML.sub("\ufffd", lines))
+
+
+def status_class(status: str) -> str:
+    """Return the class of the colour of a status."""
+    return _CLASSES.get(status, "sm-wait")
+
+
+def fields(pairs: Iterable[tuple[str, object]]) -> str:
+    """Return names and values as a list of definitions. Values that are None are left out."""
+    rows = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in pairs if value is not None)
+    return f"<dl>{rows}</dl>"
+
+
+def link(url: str | None, text: str) -> str:
+    """Return a link to a page of AWS's console; nothing without one."""
+    if url is None or not url.startswith("https://"):
+        return ""
+    return f'<p class="sm-note"><a href="{escaped(url)}" rel="noopener noreferrer">{escaped(text)}</a></p>'
+
+
+def card(title: str, inside: str, *, status: str | None = None, kind: str | None = None) -> str:
+    """Return a card.
+
+    Args:
+        title: its title.
+        inside: its content, as HTML.
+        status: the status of a job, or another word, shown before the title.
+        kind: the class of its colour; None for that of the status.
+    """
+    shown = "" if status is None else f'<b class="{kind or status_class(status)}">{escaped(status)}</b>'
+    return f'<div class="sm-card"><style>{STYLE}</style><h3>{shown}{escaped(title)}</h3>{inside}</div>'
+
+
+def document(title: str, cards: Iterable[str]) -> str:
+    """Return one HTML file that needs no other, and that loads nothing and runs nothing."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}"/>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
+        f"<title>{escaped(title)}</title>"
+        "<style>:root{color-scheme:light dark}body{margin:0 auto;padding:8px;max-width:800px;"
+        "font-family:system-ui,sans-serif}</style></head>"
+        f"<body><main><h1>{escaped(title)}</h1>{''.join(cards)}</main></body></html>\n"
+    )
