@@ -22,15 +22,26 @@ class Podman:
 
     Args:
         folder: the folder of its storage.
+
+    Attributes:
+        program: a program that is podman with this storage.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._storage = ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
+        storage = f"--root {folder}/root --runroot {folder}/run --storage-driver vfs"
+        self.program = folder / "podman"
+        self.program.write_text(f'#!/bin/sh\nexec {shutil.which("podman")} {storage} "$@"\n')
+        self.program.chmod(0o755)
         self._options: tuple[str, ...] | None = None
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run podman."""
-        return subprocess.run(["podman", *self._storage, *words], capture_output=True, text=True, check=False)
+        return subprocess.run([self.program, *words], capture_output=True, text=True, check=False)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of `run` that worked; empty before the first one."""
+        return self._options or ()
 
     def load(self, archive: Path) -> None:
         """Load an image."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from image_archives import docker_archive, layer, oci_archive, python_layer
+from processing import LocalSession, ShimProcessor
 from processing.cli.shim import main
+from processing.images import patch_image
 from processing.local.transports.server import Server
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from podman_storage import Podman
-    from processing import LocalSession
 
 pytestmark = pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="podman runs a large image")
 
@@ -58,3 +59,31 @@ def test_a_patched_image_runs_its_program_for_a_task(
         podman.run("prog:1-shim", "invoke", "-t", json.dumps(task), variables=dict(server.environment()))
     assert client.get_object(Bucket="data", Key="out/a")["Body"].read() == b"content"
     assert client.get_object(Bucket="data", Key="out/arguments")["Body"].read() == b"one 1234"
+
+
+def test_a_patched_image_runs_tasks_from_python(podman: Podman, tmp_path: Path) -> None:
+    """`ShimProcessor` needs no command for it: the engine runs the image on two hosts, and each has its tasks."""
+    source = docker_archive(
+        tmp_path / "image.tar", [python_layer(), layer({"program": PROGRAM})], Cmd=["/program"], Env=["PATH=/usr/bin"]
+    )
+    patch_image(source, tmp_path / "new.tar", tag="tasks:1")
+    podman.load(tmp_path / "new.tar")
+    podman.run("tasks:1", "-h")
+    session = LocalSession(
+        tmp_path / "engine",
+        sandbox="container",
+        container_program=str(podman.program),
+        container_options=podman.options,
+    )
+    client: Any = session.boto_session.client("s3")
+    client.create_bucket(Bucket="data")
+    client.put_object(Bucket="data", Key="a", Body=b"content")
+    source_of = {"relative_path": "a", "bucket_name": "data", "bucket_key": "a"}
+    tasks = [
+        {"pk": each, "inputs": [source_of], "output_bucket_name": "data", "output_prefix": f"out/{each}"}
+        for each in ("x", "y", "z")
+    ]
+    processor = ShimProcessor("tasks:1", instance_type="local", instance_count=2, sagemaker_session=session)
+    results = processor.run_tasks(tasks, quiet=True).results()
+    assert [(result.pk, result.return_code, result.message) for result in results] == [(e, 0, "") for e in "xyz"]
+    assert client.get_object(Bucket="data", Key="out/y/a")["Body"].read() == b"content"

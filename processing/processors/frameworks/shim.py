@@ -175,7 +175,7 @@ class ShimProcessor(Processor):
                 if_exists=if_exists,
                 extra=extra,
                 progress=progress,
-                quiet=quiet,
+                quiet=quiet or wait,  # the wait shows the job
             )
         with self._run_lock:
             self.latest_job = job
