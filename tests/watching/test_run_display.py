@@ -308,6 +308,19 @@ def test_the_engine_knows_when_outputs_are_uploaded(tmp_path: pathlib.Path, caps
     assert session.known_phase("absent") is None
 
 
+def test_a_phase_never_goes_back() -> None:
+    """Outputs may be uploaded before the first status and the first line arrive."""
+    known: list[str | None] = ["uploading", None, None]
+    plain = io.StringIO()
+    with outputs(plain), RunDisplay(VirtualClock()) as display:
+        display.announce(RunFacts("clean", "on this machine", 0.0))
+        display.watch(lambda: None, lambda: known.pop(0) if known else None)
+        display.show_event(changed("InProgress"))
+        display.show_lines()
+        display.show_event(changed("Stopping"))
+    assert plain.getvalue().splitlines()[1:] == ["clean: InProgress: uploading", "clean: Stopping: stopping"]
+
+
 def test_words() -> None:
     """Durations, amounts and sizes are short and exact enough."""
     assert [duration(each) for each in (-1, 0.64, 59.4, 59.6, 242, 7380)] == [

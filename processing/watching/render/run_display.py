@@ -20,6 +20,7 @@ from processing.watching.render.live_line import LiveLine
 from processing.watching.render.notebook import NotebookStatus, in_notebook
 from processing.watching.render.output import BlockedError, TextOutput
 from processing.watching.render.run_text import (
+    PHASES,
     RunFacts,
     duration,
     end_lines,
@@ -78,6 +79,7 @@ class RunDisplay:
         self._submitted = False
         self._has_lines = False
         self._shown_state = ""
+        self._latest_phase = PHASES[0]
         self._started_at: Callable[[], datetime | None] = lambda: None
         self._known_phase: Callable[[], str | None] = lambda: None
         self._live: LiveLine | None = None
@@ -198,7 +200,9 @@ class RunDisplay:
 
     def _phase(self) -> str:
         estimate = phase_of(self._known(), has_lines=self._has_lines)
-        return estimate if estimate == "stopping" else self._known_phase() or estimate
+        latest = max(estimate, self._known_phase() or estimate, self._latest_phase, key=PHASES.index)
+        self._latest_phase = latest
+        return latest
 
     def _known(self) -> Mapping[str, Any] | None:
         """Return the job's description with the start time, which later answers may have added."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -72,6 +72,10 @@ def size(number: float) -> str:
 def files(count: int) -> str:
     """Return a number of files in words."""
     return f"{count:,} file{'' if count == 1 else 's'}"
+
+
+PHASES: Final = ("queued", "starting", "downloading", "running", "uploading", "stopping")
+"""The phases of a job in their order. Answers and lines arrive in any order, and a job never goes back."""
 
 
 def phase_of(description: Mapping[str, Any] | None, *, has_lines: bool) -> str:
