@@ -147,3 +147,27 @@ def test_any_image(spark: Any, instances: dict[str, Any], tmp_path: Any) -> None
     assert loaded._images() == ("image:1", "image:2")
     with pytest.raises(ConfigurationError, match=r"has a processing\.spark\.ml\.estimator\.SageMakerEstimator, not a"):
         KMeansSageMakerEstimator.load(str(tmp_path / "stage"))
+
+
+def test_clients_of_the_user_s_own(instances: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's clients make the driver's calls. Workers make their own, and no key travels to them."""
+    import pickle
+
+    import boto3
+
+    for name, value in {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hidden"}.items():
+        monkeypatch.setenv(name, value)
+    sagemaker: Any = boto3.client("sagemaker", region_name="eu-west-1")
+    s3: Any = boto3.client("s3", region_name="eu-west-1")
+    estimator: Any = KMeansSageMakerEstimator(**instances, sagemakerClient=sagemaker, s3Client=s3)
+    session = estimator.copy()._session
+    assert (session.client("sagemaker"), session.client("s3")) == (sagemaker, s3)
+    sent = pickle.dumps(session)
+    assert b"hidden" not in sent
+    assert pickle.loads(sent).client("s3").meta.region_name == "eu-west-1"
+    explicit: Any = boto3.client(
+        "sagemaker", region_name="eu-west-1", aws_access_key_id="other", aws_secret_access_key="hidden"
+    )
+    estimator.sagemakerClient = explicit
+    with pytest.raises(ConfigurationError, match="its keys exist in this process only"):
+        pickle.dumps(estimator._session)
