@@ -22,10 +22,14 @@ from processing import (
     Session,
     get_execution_role,
     remote,
+    submit_all,
 )
 from processing.cli import main
 from processing.export.permissions import FEATURES
 from processing.export.policies import caller_grants
+from processing.remote_function import RemoteExecutor, get_future, list_futures
+from processing.remote_function.pool import RemotePool
+from processing.remote_function.serialization import deserialize_obj_from_s3, serialize_obj_to_s3
 from processing.testing.faults import FaultInjector
 
 if TYPE_CHECKING:
@@ -188,6 +192,40 @@ class Scenarios:
 
         assert add(1, 2) == 3
 
+    def values(self) -> None:
+        uri = f"s3://{self.session.default_bucket()}/value"
+        self.faults.calls.clear()
+        serialize_obj_to_s3([1, 2], self.session, uri)
+        assert deserialize_obj_from_s3(self.session, uri) == [1, 2]
+
+    def futures(self) -> None:
+        with RemoteExecutor(instance_type="local", sagemaker_session=self.session) as executor:
+            future = executor.submit(pow, 2, 3)
+            assert future.result() == 8
+        assert future.job is not None
+        self.faults.calls.clear()
+        assert get_future(future.job.job_name, self.session).result() == 8
+        assert list(list_futures(future.job.job_name, self.session))
+
+    def map_results(self) -> None:
+        @remote(instance_type="local", sagemaker_session=self.session)
+        def double(value: int) -> int:
+            return 2 * value
+
+        assert list(double.map([1, 2])) == [2, 4]
+
+    def pool(self) -> None:
+        with RemotePool(workers=1, instance_type="local", sagemaker_session=self.session) as pool:
+            assert pool.submit(pow, 2, 3).result() == 8
+
+    def fleet(self) -> None:
+        runs: list[dict[str, str]] = [{"code": "clean.py"}]
+        processor = self.script()
+        processor.base_job_name = "card"
+        submit_all(processor, runs, name="fleet").wait()
+        self.faults.calls.clear()
+        submit_all(processor, runs, name="fleet").wait()
+
 
 # The further features that a scenario uses.
 BESIDES: Final[dict[str, tuple[str, ...]]] = {
@@ -198,6 +236,10 @@ BESIDES: Final[dict[str, tuple[str, ...]]] = {
     "rerun": ("submit",),
     "remote-function": ("submit", "upload", "generated-name", "watch", "logs", "default-bucket"),
     "watch-many": ("watch",),
+    "futures": ("watch",),
+    "map-results": ("remote-function", "submit", "upload", "generated-name", "watch"),
+    "pool": ("remote-function", "submit", "upload", "generated-name", "watch", "logs", "stop", "pool-remains"),
+    "fleet": ("watch", "submit", "upload", "generated-name"),
     "logs": ("watch",),
     "logs-by-stream": ("logs", "watch"),
 }
@@ -217,9 +259,7 @@ UNRECORDED: Final = {
     "execution-role-notebook": _AWS_ONLY,
     "prices": _AWS_ONLY,
     "config": _AWS_ONLY,
-    **dict.fromkeys(
-        ("map-results", "map-resume", "pool", "pool-remains", "futures", "values", "fleet", "queue"), _SLOW
-    ),
+    **dict.fromkeys(("map-resume", "pool-remains", "queue"), _SLOW),
 }
 
 
