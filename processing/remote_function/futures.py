@@ -51,6 +51,10 @@ class RemoteFuture(Future[T]):
         """The job; None if it has not been started yet."""
         return self._job
 
+    def _repr_html_(self) -> str | None:
+        """Return the card of the job, which a notebook shows; None before its start."""
+        return None if self._job is None else self._job._repr_html_()
+
     def running(self) -> bool:
         """Return whether the job has been started, and its end has not been observed."""
         return self._job is not None and not self.done()

@@ -11,18 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def jobs_card(title: str, jobs: Sequence[tuple[str, str]]) -> str:
-    """Return the card of many jobs: a number for each status, and a cell for each job.
+def jobs_card(title: str, jobs: Sequence[tuple[str, str]], *, unit: str = "jobs") -> str:
+    """Return the card of many jobs or calls: a number for each status, and a cell for each of them.
 
     Args:
         title: its title.
-        jobs: the name and the status of each job.
+        jobs: the name and the status of each.
+        unit: the word for all of them.
     """
     counts = Counter(status for _, status in jobs)
     cells = "".join(
         f'<i class="{status_class(status)}" title="{escaped(name)}: {escaped(status)}"></i>' for name, status in jobs
     )
-    summary = ", ".join(f"{count:,} {status}" for status, count in counts.most_common()) or "no jobs"
+    summary = ", ".join(f"{count:,} {status}" for status, count in counts.most_common()) or f"no {unit}"
     return card(
         title,
         f"{fields([('jobs', f'{len(jobs):,}'), ('status', summary)])}"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing import LocalSession, ProcessingJob, RunPlan, ScriptProcessor, submit_all
+from processing import LocalSession, ProcessingJob, RemoteExecutor, RunPlan, ScriptProcessor, remote, submit_all
 from processing.cli import main
 from processing.report.grid import jobs_card, plan_card
 from processing.report.job_card import HostUse, JobFacts, job_card
@@ -169,6 +169,26 @@ def test_cards_of_a_fleet_and_a_plan(session: LocalSession, faults: FaultInjecto
     assert 'sm-bad">Cannot run<' in RunPlan(problems=("role: missing",))._repr_html_()
     check(RunPlan()._repr_html_())
     assert faults.calls == []
+
+
+def test_cards_of_remote_calls(session: LocalSession) -> None:
+    """A call has the card of its job, a map a cell for each call."""
+
+    @remote(instance_type="local", sagemaker_session=session)
+    def invert(value: int) -> float:
+        return 1 / value
+
+    with RemoteExecutor(instance_type="local", sagemaker_session=session) as executor:
+        future = executor.submit(pow, 2, 3)
+        future.exception()
+    card = future._repr_html_()
+    assert card is not None
+    check(card)
+    calls = invert.submit_map([1, 0])
+    calls[1].exception()
+    assert calls[0].result() == 1
+    check(calls._repr_html_())
+    assert "1 Completed, 1 Failed" in calls._repr_html_()
 
 
 def test_the_command(session: LocalSession, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     from processing.job.job import ProcessingJob
@@ -90,7 +90,23 @@ class MapFutures(Sequence[MapFuture[T]]):
         job = self.job
         return f"<MapFutures: {done} of {len(self)} calls done, job={None if job is None else job.job_name!r}>"
 
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows: a cell for each call. No call to AWS."""
+        from processing.report.grid import jobs_card
+
+        calls = [(f"call {number}", _status(future)) for number, future in enumerate(self._futures)]
+        return jobs_card("map" if self.job is None else self.job.job_name, calls, unit="calls")
+
     def _cancelled(self) -> None:
         job = self.job
         if job is not None and all(future.done() for future in self._futures):
             threading.Thread(target=job.stop, name="remote-function-cancel").start()
+
+
+def _status(future: MapFuture[Any]) -> str:
+    """Return the state of a call in the words of jobs."""
+    if future.cancelled():
+        return "Stopped"
+    if not future.done():
+        return "InProgress"
+    return "Completed" if future.exception() is None else "Failed"
