@@ -96,7 +96,7 @@ def test_a_result_of_an_earlier_job_does_not_count(local_session: LocalSession, 
     """A host that fails before its tasks leaves no result, and the reason is that of the job."""
     key = "out/0/.sagemaker_shim/inference_result.json"
     client.put_object(Bucket="data", Key=key, Body=b'{"return_code": 0}')
-    processor = _processor(local_session, env={"PROCESSING_SHIM_MODEL": "s3://data/absent.tar"})
+    processor = _processor(local_session, entrypoint=["/bin/false"])
     run = processor.run_tasks(_tasks(client, "a"), quiet=True)
     (result,) = run.results()
     assert result.return_code is None
