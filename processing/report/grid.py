@@ -45,5 +45,5 @@ def plan_card(title: str, text: str, problems: Sequence[str], warnings: Sequence
         for kind, texts in (("sm-bad", problems), ("sm-wait", warnings))
         if texts
     )
-    shown = f'<pre tabindex="0" role="region" aria-label="Plan">{escaped(text)}</pre>'
+    shown = f"<pre>{escaped(text)}</pre>"
     return card(title, listed + shown, status="Cannot run" if problems else None, kind="sm-bad")

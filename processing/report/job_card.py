@@ -67,7 +67,7 @@ def job_card(facts: JobFacts) -> str:
     parts.append(_hosts(facts))
     if facts.tail:
         lines = "\n".join(escaped(line) for line in facts.tail)
-        parts.append(f'<pre tabindex="0" role="region" aria-label="Last lines of the log">{lines}</pre>')
+        parts.append(f"<pre>{lines}</pre>")
     parts.append(link(facts.console_url, "AWS console"))
     return card(facts.name, "".join(parts), status=facts.status)
 

@@ -20,15 +20,15 @@ STYLE: Final = """\
 border:1px solid var(--line);border-radius:8px;padding:12px 16px;margin:8px 0;max-width:760px;overflow-wrap:anywhere}
 @media(prefers-color-scheme:dark){.sm-card{--fg:#e6edf3;--bg:#161b22;--soft:#9ba7b4;--line:#3d444d;--bad:#ff8a80;\
 --good:#6fd388;--run:#8ab4f8;--wait:#e3b341;--fill:#262c36}}
-.sm-card h3{font-size:16px;margin:0 0 8px;color:var(--fg)}
-.sm-card h3 b{margin-right:8px}
-.sm-card dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;margin:0}
+.sm-card h2{font-size:16px;margin:0 0 8px;color:var(--fg)}
+.sm-card h2 b{margin-right:8px}
+.sm-card dl{display:grid;grid-template-columns:fit-content(40%) minmax(0,1fr);gap:2px 16px;margin:0}
 .sm-card dt{color:var(--soft)}.sm-card dd{margin:0}
 .sm-card a{color:var(--run)}
 .sm-card ul{margin:8px 0;padding-left:20px}
 .sm-card pre{background:var(--fill);color:var(--fg);padding:8px;margin:8px 0 0;white-space:pre-wrap;font-size:12px}
 .sm-hosts{margin:10px 0 0;display:grid;gap:8px}
-.sm-host{display:grid;grid-template-columns:132px 1fr;gap:2px 8px;align-items:center}
+.sm-host{display:grid;grid-template-columns:132px minmax(0,1fr);gap:2px 8px;align-items:center}
 .sm-host svg{width:100%;height:14px;display:block;background:var(--fill)}
 .sm-host svg.sm-line{height:26px}.sm-host span{color:var(--soft);font-size:12px}
 .sm-note{color:var(--soft);font-size:12px;margin:6px 0 0}
@@ -83,7 +83,7 @@ def card(title: str, inside: str, *, status: str | None = None, kind: str | None
         kind: the class of its colour; None for that of the status.
     """
     shown = "" if status is None else f'<b class="{kind or status_class(status)}">{escaped(status)}</b>'
-    return f'<div class="sm-card"><style>{STYLE}</style><h3>{shown}{escaped(title)}</h3>{inside}</div>'
+    return f'<div class="sm-card"><style>{STYLE}</style><h2>{shown}{escaped(title)}</h2>{inside}</div>'
 
 
 def document(title: str, cards: Iterable[str]) -> str:
@@ -95,6 +95,6 @@ def document(title: str, cards: Iterable[str]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
         f"<title>{escaped(title)}</title>"
         "<style>:root{color-scheme:light dark}body{margin:0 auto;padding:8px;max-width:800px;"
-        "font-family:system-ui,sans-serif}</style></head>"
+        "font-family:system-ui,sans-serif;overflow-wrap:anywhere}</style></head>"
         f"<body><main><h1>{escaped(title)}</h1>{''.join(cards)}</main></body></html>\n"
     )

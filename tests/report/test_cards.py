@@ -42,11 +42,11 @@ FACTS: Final = st.builds(
     st.none() | TEXTS | TEXTS.map("https://{}".format),
 )
 TAGS: Final = {
-    *("div", "style", "h3", "b", "dl", "dt", "dd", "p", "a", "ul", "li", "pre", "span", "i"),
+    *("div", "style", "h2", "b", "dl", "dt", "dd", "p", "a", "ul", "li", "pre", "span", "i"),
     *("svg", "title", "rect", "polygon"),
 }
 ATTRIBUTES: Final = {
-    *("class", "title", "role", "aria-label", "tabindex", "href", "rel", "xmlns", "viewBox", "preserveAspectRatio"),
+    *("class", "title", "role", "aria-label", "href", "rel", "xmlns", "viewBox", "preserveAspectRatio"),
     *("x", "y", "width", "height", "opacity", "points"),
 }
 
