@@ -197,9 +197,11 @@ def test_a_job_outlives_its_killed_creator(jobs: Any) -> None:
         "import json, os, pathlib, sys, types\n"
         "from processing.local.handlers.sagemaker import SageMakerHandler\n"
         "from processing.local.settings import EngineSettings\n"
+        "from processing.local.stores.logs import LogStore\n"
         "home, request = sys.argv[1:]\n"
         "engine = types.SimpleNamespace(home=pathlib.Path(home), settings=EngineSettings(tick=0.01), "
-        "account='000000000000', region='us-east-1', chosen_region=None, objects=None)\n"
+        "account='000000000000', region='us-east-1', chosen_region=None, objects=None, "
+        "logs=LogStore(pathlib.Path(home)))\n"
         "SageMakerHandler(engine).operations['CreateProcessingJob'](json.loads(request))\n"
         "os.kill(os.getpid(), 9)\n"
     )
@@ -243,7 +245,8 @@ from processing.local.settings import EngineSettings
 from processing.local.stores.logs import LogStore
 home = pathlib.Path(sys.argv[1])
 engine = types.SimpleNamespace(home=home, settings=EngineSettings(tick=0.01, sandbox="rewriting"),
-                               account="000000000000", region="us-east-1", chosen_region=None, objects=None)
+                               account="000000000000", region="us-east-1", chosen_region=None, objects=None,
+                               logs=LogStore(home))
 operations = SageMakerHandler(engine).operations
 fill = "dd if=/dev/zero of=/opt/ml/processing/out/x bs=64k; while :; do head -c 100000 /dev/zero; echo; done"
 operations["CreateProcessingJob"]({
