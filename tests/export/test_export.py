@@ -213,6 +213,13 @@ def test_state_machine_in_jsonpath() -> None:
     assert json.loads(machine.to_json()) == machine.definition
 
 
+def test_jsonpath_escapes_what_its_functions_read() -> None:
+    """Quotes, braces and backslashes of a text are escaped in the functions of JSONPath."""
+    parameters = {"ProcessingJobName": "a", "RoleArn": ROLE, "Environment": {"A": "\\ ' { } {{day}}"}}
+    machine = step_functions.state_machine(parameters, query_language="jsonpath", placeholders={"day": "$.day"})
+    assert machine.state["Parameters"]["Environment"] == {"A.$": r"States.Format('\\ \' \{ \} {}', $.day)"}
+
+
 def test_policy_of_a_state_machine() -> None:
     """The policy allows the jobs of the state machine, its rule, and the role of the job for SageMaker alone."""
     policy = request().to_stepfunctions(placeholders=DATES, region="eu-west-1").policy

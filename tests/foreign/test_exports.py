@@ -21,7 +21,7 @@ COUNT = "ProcessingResources.ClusterConfig.InstanceCount"
 PROGRAM = "import os, sys; print('date', sys.argv[1], os.environ['DATE'], os.environ['BRACES'])"
 
 
-def request() -> ProcessingRequest:
+def request(text: str = "it's \\ {x}") -> ProcessingRequest:
     """A request with placeholders, and with texts that only look like some."""
     processor = Processor(
         ROLE,
@@ -36,7 +36,7 @@ def request() -> ProcessingRequest:
     return processor.request(
         [ProcessingInput("s3://exports/in-{{date}}/", "/opt/ml/processing/in", "raw")],
         [ProcessingOutput("/opt/ml/processing/out", output_name="out")],
-        ["{{date}}", "it's \\ {x}"],
+        ["{{date}}", text],
     )
 
 
@@ -148,13 +148,14 @@ EXPRESSIONS = {
 def test_state_machines_are_valid(foreign: Client, language: str) -> None:
     """The schema of Amazon States Language, and the checks of the paths beside it, accept the state machine."""
     definition = foreign.folder / "definition.json"
-    definition.write_text(request().to_stepfunctions(language, placeholders=EXPRESSIONS[language]).to_json())
+    # The validator cannot parse an escaped backslash, which the language has.
+    definition.write_text(request("it's {x}").to_stepfunctions(language, placeholders=EXPRESSIONS[language]).to_json())
     modules = foreign.bin.parent / "node_modules"
     assert "is valid" in node(
         foreign.folder, modules / "asl-validator/dist/bin/asl-validator.js", "--json-path", definition
     )
     definition.write_text(definition.read_text().replace('"Resource"', '"Resourc"'))
-    with pytest.raises(AssertionError, match="Resource"):
+    with pytest.raises(AssertionError, match="SCHEMA_VALIDATION_FAILED"):
         node(foreign.folder, modules / "asl-validator/dist/bin/asl-validator.js", "--json-path", definition)
 
 

@@ -68,7 +68,8 @@ class Operator(ProcessingOperator):
 
 def context(try_number=1, max_tries=2, map_index=-1):
     task = types.SimpleNamespace(
-        dag_id="dag", task_id="clean", run_id="run", map_index=map_index, try_number=try_number, max_tries=max_tries)
+        dag_id="dag", task_id="clean", run_id=os.getcwd(), map_index=map_index, try_number=try_number,
+        max_tries=max_tries)
     return {"ti": task, "ds": "2026-01-01", "word": "<{{ ds }}>"}
 
 def operator(*words, kind=Operator, **options):
