@@ -239,3 +239,31 @@ def test_dagster_materializes_an_asset(foreign: Client) -> None:
     assert done["job"].startswith("clean-")
     assert "JobFailedError" in done["failure"]
     assert "a plain line" in done["printed"]
+
+
+TERMINATION = """
+import signal, threading
+pathlib.Path("clean.py").write_text("import time; time.sleep(600)")
+processor.base_job_name = "terminated"
+
+def terminate():
+    while not list(processing.jobs("terminated", session=session)):
+        over.wait(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+over = threading.Event()
+threading.Thread(target=terminate, daemon=True).start()
+try:
+    materialize()
+except BaseException:
+    pass
+(job,) = processing.jobs("terminated", session=session)
+job.exception()
+print("RESULT" + json.dumps({"status": job.status}))
+"""
+
+
+@pytest.mark.parametrize("foreign", ["dagster"], indirect=True)
+def test_dagster_stops_the_job(foreign: Client) -> None:
+    """The termination of a run stops its job."""
+    done = script(foreign, DAGSTER.partition("good, bad")[0] + TERMINATION, DAGSTER_HOME="")
+    assert done["status"] == "Stopped"
