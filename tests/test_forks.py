@@ -343,6 +343,7 @@ _OWN_LOCKS = {
     "aws/rate_limit.py",
     "container/remote/channel.py",
     "container/remote/generator.py",
+    "container/remote/mpi_agent.py",
     "container/remote/packing.py",
     "container/shim/logs.py",
     "container/shim/serve.py",

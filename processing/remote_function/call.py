@@ -197,10 +197,6 @@ class RemoteCall:
                 f"instance_count: a call runs on one instance, not on {count}; use map for many calls, or "
                 "use_torchrun for a distributed program"
             )
-        if count > 1 and settings.use_mpirun:
-            raise ConfigurationError(
-                f"use_mpirun: runs on one instance, not on {count}; use_torchrun runs on several instances"
-            )
         return settings, session
 
     def _processor(self, settings: RemoteSettings, session: Session) -> CallProcessor:

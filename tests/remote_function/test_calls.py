@@ -444,6 +444,32 @@ def test_mpirun_runs_the_function_in_several_processes(local_session: LocalSessi
             function(rank)
 
 
+@pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="needs Open MPI: only in a complete run")
+def test_mpirun_runs_the_function_on_several_hosts(local_session: LocalSession) -> None:
+    """Open MPI starts its daemon on the other host without ssh. A rank that fails there fails the call."""
+
+    def where(failing: int) -> tuple[str, str]:
+        import platform
+
+        rank, size = os.environ["OMPI_COMM_WORLD_RANK"], os.environ["OMPI_COMM_WORLD_SIZE"]
+        sys.stdout.write(f"rank {rank} of {size} on {platform.node()}\n")
+        if int(rank) == failing:
+            raise LookupError(rank)
+        return rank, size
+
+    options: dict[str, Any] = {"instance_type": "local", "instance_count": 2, "sagemaker_session": local_session}
+    function = remote(where, use_mpirun=True, nproc_per_node=2, **options)
+    future = function.submit(-1)
+    assert future.result() == ("0", "4")
+    assert future.job is not None
+    lines = sorted(line.message for line in future.job.logs())
+    assert lines == [f"rank {rank} of 4 on algo-{1 + rank // 2}" for rank in range(4)]
+    with pytest.raises(RemoteFunctionError, match="LookupError: 3"):
+        function(3)
+    with pytest.raises(LookupError, match="1"):
+        function(1)
+
+
 def test_checkpoints_survive_their_job(run: Any, local_session: LocalSession) -> None:
     """Files in a CheckpointLocation are there when the next job begins."""
 

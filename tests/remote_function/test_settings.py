@@ -132,7 +132,6 @@ def takes(x: int, /, *, y: int) -> int:
         ({}, takes, (1,), "missing a required.* 'y'"),
         ({}, max, (threading.Lock(), 1), r"args\[0\]|args: "),
         ({"instance_count": 2}, one, (), "instance_count: a call runs on one instance, not on 2"),
-        ({"instance_count": 2, "use_mpirun": True}, one, (), "use_mpirun: runs on one instance"),
         ({"dependencies": "no/requirements.txt"}, one, (), "dependencies: .*does not exist"),
         ({"pre_execution_script": "no.sh"}, one, (), "pre_execution_script: .*does not exist"),
         ({"by_reference": True}, closure_over(1), (), "by_reference: function has no name"),

@@ -12,10 +12,14 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from typing import Any, Dict, List
+
+from . import boot, mpi_agent
 
 PORT = 7777
 """The port at which the processes of torchrun find each other, as in sagemaker."""
@@ -42,8 +46,11 @@ def main(places: Any, manifest: Dict[str, Any], folder: str) -> None:
         resources = json.load(file)
     count = launcher["processes"] or len(glob.glob("/dev/nvidia[0-9]*")) or os.cpu_count() or 1
     rank = [sys.executable, "-c", _RANK, *places, folder]
-    command = torchrun(resources, count, rank) if launcher["kind"] == "torchrun" else mpirun(count, rank)
-    code = subprocess.run(command, check=False).returncode & 0xFF  # noqa: S603 - the image's launcher
+    if launcher["kind"] == "torchrun":
+        command = torchrun(resources, count, rank)
+        code = subprocess.run(command, check=False).returncode & 0xFF  # noqa: S603 - the image's launcher
+    else:
+        code = _run_mpi(places, resources, count, rank, folder)
     if code and resources["current_host"] == resources["hosts"][0]:
         _report(places, folder)
     sys.exit(code)
@@ -61,9 +68,42 @@ def torchrun(resources: Dict[str, Any], count: int, rank: List[str]) -> List[str
     ]
 
 
-def mpirun(count: int, rank: List[str]) -> List[str]:
-    """Return the command of mpirun on this host. The number of processes may be larger than that of processors."""
-    return ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(count), *rank]
+def _run_mpi(places: Any, resources: Dict[str, Any], count: int, rank: List[str], folder: str) -> int:
+    """Run mpirun on the first host, and what it starts on the others. Return the exit code."""
+    hosts, own = resources["hosts"], resources["current_host"]
+    line = "cd %s && exec %s" % (shlex.quote(os.getcwd()), " ".join(map(shlex.quote, rank)))  # noqa: PTH109 - as above
+    os.environ[mpi_agent.RANK_COMMAND] = line
+    try:
+        if own != hosts[0]:
+            return mpi_agent.serve(own)
+        if shutil.which("mpirun") is None:
+            raise mpi_agent.HostError("the image has no mpirun; use_mpirun needs one with Open MPI")
+        with mpi_agent.watched_by(hosts[1:]) as codes:
+            command = mpirun(hosts, count, mpi_agent.agent_command(places.bundle, folder, own))
+            code = subprocess.run(command, check=False).returncode & 0xFF  # noqa: S603 - the image's launcher
+            codes.append(code)
+        return code
+    except mpi_agent.HostError as error:
+        boot.refuse(places, str(error))
+
+
+def mpirun(hosts: List[str], count: int, agent: str) -> List[str]:
+    """Return the command of mpirun for all hosts. The number of processes may be larger than that of processors.
+
+    Args:
+        hosts: the hosts of the job.
+        count: the processes on each.
+        agent: the program that starts Open MPI's daemon on another host.
+    """
+    words = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(count * len(hosts))]
+    if len(hosts) > 1:
+        words += ["-H", ",".join("%s:%d" % (host, count) for host in hosts)]
+        # An attached daemon ends with its connection.
+        words += ["--leave-session-attached", "--mca", "plm_rsh_agent", agent, "--mca", "plm_rsh_no_tree_spawn", "1"]
+        if socket.gethostbyname(hosts[0]).startswith("127."):  # the embedded engine; Open MPI leaves out this network
+            for name in ("oob_tcp_if_include", "btl_tcp_if_include"):
+                words += ["--mca", name, "127.0.0.0/8"]
+    return [*words, "/bin/sh", "-c", 'eval "$%s"' % mpi_agent.RANK_COMMAND]
 
 
 def _places_of(places: Any, folder: str, rank: str) -> Any:
@@ -135,7 +175,7 @@ def run_rank(arguments: List[str]) -> None:
     Args:
         arguments: the paths of `Places`, and the folder of the caller's files for one of several processes.
     """
-    from . import boot, call
+    from . import call
 
     places = boot.Places(*arguments[: len(boot.Places._fields)])
     manifest = boot.read_manifest(places.call, os.environ[boot.MANIFEST_DIGEST])
