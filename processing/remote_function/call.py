@@ -195,7 +195,7 @@ class RemoteCall:
         if count > 1 and self.program in {CALL_PROGRAM, GENERATOR_PROGRAM}:
             raise ConfigurationError(
                 f"instance_count: a call runs on one instance, not on {count}; use map for many calls, or "
-                "use_torchrun for a distributed program"
+                "use_torchrun or use_mpirun for a distributed program"
             )
         return settings, session
 

@@ -444,6 +444,13 @@ def test_mpirun_runs_the_function_in_several_processes(local_session: LocalSessi
             function(rank)
 
 
+def test_an_image_without_mpirun(run: Any, tmp_path: Path) -> None:
+    """The error says that the image has no launcher."""
+    function = run(os.getpid, use_mpirun=True, environment_variables={"PATH": str(tmp_path)})
+    with pytest.raises(RemoteFunctionError, match="the image has no mpirun"):
+        function()
+
+
 @pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="needs Open MPI: only in a complete run")
 def test_mpirun_runs_the_function_on_several_hosts(local_session: LocalSession) -> None:
     """Open MPI starts its daemon on the other host without ssh. A rank that fails there fails the call."""

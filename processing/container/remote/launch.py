@@ -14,7 +14,6 @@ import json
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from typing import Any, Dict, List
@@ -73,18 +72,19 @@ def _run_mpi(places: Any, resources: Dict[str, Any], count: int, rank: List[str]
     hosts, own = resources["hosts"], resources["current_host"]
     line = "cd %s && exec %s" % (shlex.quote(os.getcwd()), " ".join(map(shlex.quote, rank)))  # noqa: PTH109 - as above
     os.environ[mpi_agent.RANK_COMMAND] = line
+    if shutil.which("mpirun") is None:
+        boot.refuse(places, "the image has no mpirun; use_mpirun needs one with Open MPI")
     try:
+        if len(hosts) > 1:
+            mpi_agent.check_name(own)
         if own != hosts[0]:
             return mpi_agent.serve(own)
-        if shutil.which("mpirun") is None:
-            raise mpi_agent.HostError("the image has no mpirun; use_mpirun needs one with Open MPI")
         with mpi_agent.watched_by(hosts[1:]) as codes:
             command = mpirun(hosts, count, mpi_agent.agent_command(places.bundle, folder, own))
-            code = subprocess.run(command, check=False).returncode & 0xFF  # noqa: S603 - the image's launcher
-            codes.append(code)
-        return code
+            codes.append(subprocess.run(command, check=False).returncode & 0xFF)  # noqa: S603 - the image's launcher
     except mpi_agent.HostError as error:
         boot.refuse(places, str(error))
+    return codes[0]
 
 
 def mpirun(hosts: List[str], count: int, agent: str) -> List[str]:
@@ -100,7 +100,7 @@ def mpirun(hosts: List[str], count: int, agent: str) -> List[str]:
         words += ["-H", ",".join("%s:%d" % (host, count) for host in hosts)]
         # An attached daemon ends with its connection.
         words += ["--leave-session-attached", "--mca", "plm_rsh_agent", agent, "--mca", "plm_rsh_no_tree_spawn", "1"]
-        if socket.gethostbyname(hosts[0]).startswith("127."):  # the embedded engine; Open MPI leaves out this network
+        if mpi_agent.are_local(hosts):  # Open MPI leaves out this network
             for name in ("oob_tcp_if_include", "btl_tcp_if_include"):
                 words += ["--mca", name, "127.0.0.0/8"]
     return [*words, "/bin/sh", "-c", 'eval "$%s"' % mpi_agent.RANK_COMMAND]

@@ -34,6 +34,8 @@ PORT = 7778
 """The port of the servers, beside that of torchrun."""
 START_SECONDS = 600.0
 """The longest wait for another host. Each host installs the dependencies of the call on its own."""
+_NAME_SECONDS = 60.0
+"""The longest wait until a host knows its own name."""
 RANK_COMMAND = "PROCESSING_REMOTE_RANK"
 """The variable with the shell command of a rank. Paths in it differ from host to host, and mpirun has one command."""
 _LOST = 255
@@ -48,13 +50,42 @@ _HANDSHAKE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
 """The time between the two signals, SIGTERM and SIGKILL, for a command whose connection has ended."""
-_AGENT = (
-    "import sys; sys.path[0] = sys.argv[1]; from %s import mpi_agent; mpi_agent.run_agent(*sys.argv[2:])" % PACKAGE
-)
+_AGENT = "import sys; sys.path[0] = sys.argv[1]; from %s import mpi_agent; mpi_agent.run_agent(*sys.argv[2:])" % PACKAGE
 
 
 class HostError(Exception):
     """A reason why the hosts of a job cannot work together."""
+
+
+def check_name(own: str, seconds: float = _NAME_SECONDS) -> None:
+    """Wait until this host's own name has an address.
+
+    Args:
+        own: the name.
+        seconds: the longest wait.
+
+    Raises:
+        HostError: it has no address.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.getaddrinfo(own, None)
+        except OSError as error:  # noqa: PERF203 - each attempt may fail
+            if time.monotonic() >= end:
+                text = "%s does not know its own name (%s); the sandbox 'rewriting' of the embedded engine has no names"
+                raise HostError(text % (own, error)) from None
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def are_local(hosts: Sequence[str]) -> bool:
+    """Return whether all hosts are on this machine, as on the embedded engine: their addresses begin with 127."""
+    try:
+        return all(socket.gethostbyname(host).startswith("127.") for host in hosts)
+    except OSError:
+        return False
 
 
 def agent_command(bundle: str, folder: str, own: str, port: int = PORT) -> str:
@@ -152,7 +183,7 @@ class _Server:
         self._watched = threading.Event()
         self._ended = threading.Event()
         self._code: Optional[int] = None
-        self._commands: List[_Command] = []
+        self._commands: List[_AgentCommand] = []
 
     def accept(self) -> None:
         """Accept connections until the listener is closed."""
@@ -184,7 +215,7 @@ class _Server:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             _send(connection, _READY, b"")
             if request["kind"] == "run":
-                command = _Command(connection, request["command"])
+                command = _AgentCommand(connection, request["command"])
                 self._commands.append(command)
                 command.run()
             else:
@@ -200,7 +231,7 @@ class _Server:
             self._ended.set()
 
 
-class _Command:
+class _AgentCommand:
     """A command that runs for a client, in a process group of its own.
 
     Args:
@@ -240,8 +271,8 @@ class _Command:
     def _finish(self) -> None:
         """Send the output, then the exit code, and end the connection."""
         process = self._process
-        assert process.stdout is not None  # noqa: S101 - for mypy: both are pipes
-        assert process.stderr is not None  # noqa: S101 - as above
+        assert process.stdout is not None
+        assert process.stderr is not None
         streams = ((_OUTPUT, process.stdout), (_ERRORS, process.stderr))
         threads = [threading.Thread(target=self._copy, args=each, daemon=True) for each in streams]
         for thread in threads:
@@ -341,7 +372,7 @@ def _listen(host: str, port: int, seconds: float) -> socket.socket:
             except OSError:
                 listener.close()
                 raise
-        except OSError as error:
+        except OSError as error:  # noqa: PERF203 - each attempt may fail
             if time.monotonic() >= end:
                 raise HostError("%s cannot listen at port %d (%s)" % (host, port, error)) from None
             time.sleep(_PAUSE_SECONDS)
