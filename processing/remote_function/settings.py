@@ -183,8 +183,8 @@ class RemoteSettings:
         max_wait_time_in_seconds: not available for processing jobs.
         disable_output_compression: not available for processing jobs, whose results are never compressed.
         use_torchrun: True to run the function under `torchrun`, on each instance. The result is that of rank 0.
-        use_mpirun: True to run the function under Open MPI's `mpirun`, on all instances, without an SSH server. The result
-            is that of rank 0.
+        use_mpirun: True to run the function under Open MPI's `mpirun`, on all instances, without an SSH server. The
+            result is that of rank 0.
         nproc_per_node: the processes on each instance, for both; by default one for each GPU, else for each CPU.
         network_config: the network of the job, in place of `subnets`, `security_group_ids` and
             `encrypt_inter_container_traffic`.
