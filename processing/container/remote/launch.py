@@ -27,6 +27,8 @@ SPARK_FILES = "spark"
 SPARK_CONFIGURATION = "configuration.json"
 _SPARK_CONFIGURATION_FOLDER = os.path.join("processing", "input", "conf")
 """The folder below /opt/ml in which AWS's images look for the configuration."""
+_INTERFACES = ("OMPI_MCA_oob_tcp_if_include", "OMPI_MCA_btl_tcp_if_include")
+"""The variables of Open MPI with the networks of daemons and of ranks."""
 _RANK = "import sys; sys.path[0] = sys.argv[1]; from _processing_remote import launch; launch.run_rank(sys.argv[1:])"
 
 
@@ -77,6 +79,9 @@ def _run_mpi(places: Any, resources: Dict[str, Any], count: int, rank: List[str]
     try:
         if len(hosts) > 1:
             mpi_agent.check_name(own)
+            if mpi_agent.are_local(hosts):  # Open MPI leaves out this network
+                # As an option, the first would leave the daemons of Open MPI 5 without any network.
+                os.environ.update(dict.fromkeys(_INTERFACES, "127.0.0.0/8"))
         if own != hosts[0]:
             return mpi_agent.serve(own)
         with mpi_agent.watched_by(hosts[1:]) as codes:
@@ -98,11 +103,10 @@ def mpirun(hosts: List[str], count: int, agent: str) -> List[str]:
     words = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(count * len(hosts))]
     if len(hosts) > 1:
         words += ["-H", ",".join("%s:%d" % (host, count) for host in hosts)]
+        # Open MPI 5 would begin with as many processes on the first host as fit there.
+        words += ["--map-by", "ppr:%d:node:OVERSUBSCRIBE" % count]
         # An attached daemon ends with its connection.
         words += ["--leave-session-attached", "--mca", "plm_rsh_agent", agent, "--mca", "plm_rsh_no_tree_spawn", "1"]
-        if mpi_agent.are_local(hosts):  # Open MPI leaves out this network
-            for name in ("oob_tcp_if_include", "btl_tcp_if_include"):
-                words += ["--mca", name, "127.0.0.0/8"]
     return [*words, "/bin/sh", "-c", 'eval "$%s"' % mpi_agent.RANK_COMMAND]
 
 
