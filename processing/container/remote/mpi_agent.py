@@ -34,6 +34,8 @@ PORT = 7778
 """The port of the servers, beside that of torchrun."""
 START_SECONDS = 600.0
 """The longest wait for another host. Each host installs the dependencies of the call on its own."""
+_LATER_SECONDS = 30.0
+"""The time by which the other hosts wait longer than the first. Its message names the missing one."""
 _NAME_SECONDS = 60.0
 """The longest wait until a host knows its own name."""
 RANK_COMMAND = "PROCESSING_REMOTE_RANK"
@@ -155,7 +157,7 @@ def watched_by(hosts: Sequence[str], port: int = PORT, seconds: float = START_SE
                 _send(connection, _END, b"%d" % codes[-1])
 
 
-def serve(host: str, port: int = PORT, seconds: float = START_SECONDS) -> int:
+def serve(host: str, port: int = PORT, seconds: float = START_SECONDS + _LATER_SECONDS) -> int:
     """Run the commands of the first host until mpirun has ended there.
 
     Args:
