@@ -27,6 +27,7 @@ def test_stages(name: str, *, remote: bool, tmp_path: Path) -> None:
         **os.environ,
         "PROCESSING_TEST_CONNECT": "1" if remote else "",
         "PROCESSING_TEST_HTTP": "1" if remote else "",
+        "PYTHONPATH": str(ROOT / "tests/helpers"),  # for functions that the workers import
     }
     options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", str(ROOT / "pyproject.toml")]
     done = subprocess.run(

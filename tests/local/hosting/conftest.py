@@ -112,8 +112,11 @@ class Hosting:
                 self.delete(name)
 
     def lines(self, group: str) -> list[str]:
+        """The lines of a group. The first line creates it."""
         logs: Any = self.client("logs")
-        return [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]]
+        with contextlib.suppress(logs.exceptions.ResourceNotFoundException):
+            return [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]]
+        return []
 
     def keys(self, prefix: str) -> dict[str, bytes]:
         """The objects below a prefix, by the rest of their keys."""

@@ -42,7 +42,7 @@ def test_an_image_trains_and_serves_its_model(container_hosting: Any, containers
     assert container_hosting.settled("e")["EndpointStatus"] == "InService", container_hosting.describe("e")
     assert container_hosting.invoke("e", "model /opt/ml/model") == b'["weights.txt"]'
     assert container_hosting.invoke("e", "env HOSTNAME") == b"algo-1"
-    assert container_hosting.lines("/aws/sagemaker/Endpoints/e") == ["serving"]
+    container_hosting.until(lambda: container_hosting.lines("/aws/sagemaker/Endpoints/e") == ["serving"])
 
     container_hosting.s3.put_object(Bucket="data", Key="in/rows", Body=b"a\nb\n")
     sagemaker.create_transform_job(

@@ -13,6 +13,7 @@ import pytest
 from pyspark.ml.linalg import Matrices, Vectors
 from pyspark.sql.types import StructType
 
+import arrow_bodies
 from processing.exceptions import ConfigurationError
 from processing.local.programs import recordio as files
 from processing.request.s3_uri import S3Uri
@@ -138,19 +139,12 @@ def test_matrices(spark: Any, session: Session, tmp_path: Path) -> None:
     matrices = [(Matrices.dense(2, 3, [1, 4, 2, 5, 3, 6]),), (Matrices.sparse(2, 2, [0, 1, 1], [1], [7.0]),)]
     frame = spark.createDataFrame(matrices, ["m"]).coalesce(1)
     layout = format_of("sagemaker", {"featuresColumnName": "m"}, frame.schema)
-    found = frame.mapInArrow(carried(_encoded, layout=layout), "body binary").collect()
+    found = frame.mapInArrow(carried(arrow_bodies.encoded, layout=layout), "body binary").collect()
     records = [record for row in found for record in recordio.iter_records(bytes(row["body"]))]
     assert [record.features["values"].shape for record in records] == [(2, 3), (2, 2)]
     assert [record.features["values"].values.tolist() for record in records] == [[1, 2, 3, 4, 5, 6], [0, 0, 7, 0]]
     with pytest.raises(ConfigurationError, match="different sizes"):
         write_records(frame, str(tmp_path / "m"), featuresColumnName="m", session=session)
-
-
-def _encoded(batches: Any, layout: Any) -> Iterator[Any]:
-    import pyarrow as pa
-
-    for batch in batches:
-        yield pa.RecordBatch.from_pydict({"body": [layout.encode(batch)]})
 
 
 def test_the_data_source_of_spark_4(spark: Any, frame: Any, session: Session, tmp_path: Path, bucket: S3Uri) -> None:
@@ -246,7 +240,8 @@ def test_dense_rows_are_those_of_numpy(spark: Any) -> None:
     frame = spark.createDataFrame([(Vectors.dense(row),) for row in matrix], ["features"]).coalesce(1)
     layout = format_of("sagemaker", {}, frame.schema)
     body = b"".join(
-        bytes(row["body"]) for row in frame.mapInArrow(carried(_encoded, layout=layout), "body binary").collect()
+        bytes(row["body"])
+        for row in frame.mapInArrow(carried(arrow_bodies.encoded, layout=layout), "body binary").collect()
     )
     assert body == recordio.encode_dense(matrix.astype(np.float32))
     assert np.array_equal(files.decode(body).dense(), matrix.astype(np.float32))

@@ -1,0 +1,16 @@
+"""The bodies of batches as a column, by a function that Spark's workers import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def encoded(batches: Any, layout: Any) -> Iterator[Any]:
+    """Yield a batch with one body for each batch of rows."""
+    import pyarrow as pa
+
+    for batch in batches:
+        yield pa.RecordBatch.from_pydict({"body": [layout.encode(batch)]})
