@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CLIENTS = Path(os.environ.get("PROCESSING_TEST_CLIENTS", ".venv-clients")).absolute()
 HELPERS = Path(__file__).parents[1] / "helpers"
-DEADLINE = 120
+DEADLINE = 240
 """Seconds after which a client that has not ended has failed."""
 
 

@@ -18,11 +18,12 @@ from processing.exceptions import ConfigurationError
 from processing.local.programs import recordio as files
 from processing.request.s3_uri import S3Uri
 from processing.spark import recordio
-from processing.spark.ml import RequestRowSerializer, ResponseRowDeserializer, register, write_records
+from processing.spark.ml import register, write_records
 from processing.spark.ml.formats import format_of
 from processing.spark.ml.shipping import carried, check_workers
 from processing.spark.ml.upload import check_contents, list_keys, upload
 from processing.spark.ml.values import from_json, to_json
+from row_helpers import Lines, Words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,34 +162,6 @@ def test_the_data_source_of_spark_4(spark: Any, frame: Any, session: Session, tm
     assert sum(len(list(recordio.iter_records(part.read_bytes()))) for part in folder.glob("*.pbr")) == 4
     chosen.write.format("sagemaker").mode("append").save(f"s3://{bucket.bucket}/{bucket.key}")
     assert len(list(recordio.iter_records(content(session, bucket, ".pbr")))) == 4
-
-
-class Words(RequestRowSerializer):
-    """A serializer by row, as users of sagemaker_pyspark write it."""
-
-    contentType = "text/plain"  # noqa: N815 - the name of sagemaker_pyspark
-
-    def __init__(self, column: str) -> None:
-        self.column = column
-
-    def serializeRow(self, row: Any) -> str:  # noqa: N802 - the name of sagemaker_pyspark
-        return f"{row[self.column]} {row.features.size}\n"
-
-
-class Lines(ResponseRowDeserializer):
-    """A deserializer by row."""
-
-    accepts = "text/plain"
-
-    def __init__(self) -> None:
-        from pyspark.sql.types import LongType, StringType, StructField, StructType
-
-        self.schema = StructType([StructField("word", StringType()), StructField("size", LongType())])
-
-    def deserializeResponse(self, body: bytes) -> Iterator[Any]:  # noqa: N802 - the name of sagemaker_pyspark
-        for line in body.decode().splitlines():
-            word, size = line.split()
-            yield word, int(size)
 
 
 def test_helpers_of_the_user_s_own_by_row(frame: Any) -> None:
