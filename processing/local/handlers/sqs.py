@@ -33,10 +33,12 @@ MAX_VISIBILITY = 43_200
 MAX_WAIT = 20
 MAX_DELAY = 900
 PAGE = 1000
-_POLL_SECONDS = 0.02
-"""Interval of the look-ups of a waiting ReceiveMessage, and so the delay with which it notices a message.
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.003, 0.02, 1.03
+"""Seconds between the look-ups of a waiting ReceiveMessage, and so the delay with which it notices a message.
 
-A look-up takes 0.3 ms. Two such delays are most of the time of a call of a warm pool.
+A look-up takes 0.3 ms. Two such delays are most of the time of a call of a warm pool, and calls often follow one
+another. So the pauses begin short: after a tenth of a second they are 6 ms, and from half a second on 20 ms, which
+takes 1.5 % of a core.
 """
 _NAMESPACE = "AWS.SimpleQueueService"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
@@ -195,12 +197,14 @@ class SqsHandler:
         visibility = _number(params, "VisibilityTimeout", (0, MAX_VISIBILITY), queue.settings["VisibilityTimeout"])
         wait = _number(params, "WaitTimeSeconds", (0, MAX_WAIT), queue.settings["ReceiveMessageWaitTimeSeconds"])
         deadline = self._clock.monotonic() + wait
+        pause = _FIRST_PAUSE
         while True:
             found = self._queues.receive(queue.name, count, visibility, self._clock.time())
             remaining = deadline - self._clock.monotonic()
             if found or remaining <= 0:
                 return {"Messages": [_received(message, params) for message in found]} if found else {}
-            self._clock.sleep(min(_POLL_SECONDS, remaining))
+            self._clock.sleep(min(pause, remaining))
+            pause = min(pause * _GROWTH, _LONGEST_PAUSE)
 
     def delete_message(self, params: dict[str, Any]) -> dict[str, Any]:
         """Delete a received message."""
