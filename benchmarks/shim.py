@@ -125,8 +125,7 @@ def measure_starts(folder: Path, server: standin.StandIn) -> list[Figure]:
             if number:  # the first compiles modules and unpacks the zip file
                 times[kind].append(found.seconds)
     middle = {kind: statistics.median(found) for kind, found in times.items()}
-    # `run` needs no S3; the limit of a task with the image's boto3 is our own.
-    limits = {"a task, with the image's boto3": 0.4, "a task, with the carried botocore": 0.6}
+    limits = {"a task, with the carried botocore": 0.6}
     return [
         Figure(f"{kind}, of its start time", middle[kind] / middle["theirs"], limits.get(kind, 0.3), note=note)
         for kind in kinds

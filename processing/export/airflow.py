@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NO_TEMPLATE: Final = re.compile(r"\{[{%#]|\r")
-"""What Jinja would change in a text."""
+"""The characters of a text that Jinja would change."""
 
 
 def operator_arguments(

@@ -225,7 +225,7 @@ JOB_ROLE: Final = (
         is_call=False,
     ),
 )
-"""What the role of every job needs: its log, its metrics and its image."""
+"""The permissions of every job's role: for its log, its metrics and its image."""
 
 JOB_INPUTS: Final = (
     Grant("objects", ("s3:GetObject",), is_call=False),
@@ -249,4 +249,4 @@ JOB_NETWORK: Final = (
         is_call=False,
     ),
 )
-"""What the role of a job in a VPC needs."""
+"""The further permissions of the role of a job in a VPC."""
