@@ -123,7 +123,10 @@ def _run(words: list[str]) -> int:
 
     try:
         with app.make_context("processing", words, obj=tuple(words)) as ctx:
-            result = app.invoke(ctx)
+            from processing.cli import notices  # not for `--help`, which has ended by now
+
+            with notices.reported():
+                result = app.invoke(ctx)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:

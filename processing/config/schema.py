@@ -181,7 +181,9 @@ def _check_unknown(path: tuple[str, ...], section: Section, origin: str) -> None
 
     known = {name.lower(): name for name in section if name != _OTHERS}
     if section is _REMOTE_FUNCTION:
-        warn_user(f"{'.'.join(path)}: no such key{did_you_mean(path[-1], known.values())} (in {origin})")
+        hint = did_you_mean(path[-1], known.values())
+        # Each session reads the file, and one call may have a session for AWS and one for the engine.
+        warn_user(f"{'.'.join(path)}: no such key{hint} (in {origin})", once=True)
         return
     near = difflib.get_close_matches(path[-1].lower(), known, 1, 0.85)
     if near:

@@ -262,14 +262,17 @@ class LocalSession(Session):
         return empty_outputs(self.engine, job_name)
 
     def known_phase(self, job_name: str) -> str | None:
-        """Return `uploading` if a program of a running job has ended and its outputs are uploaded; otherwise None."""
+        """Return `uploading` once a program of a job has ended and its outputs are uploaded; otherwise None.
+
+        It stays so after the job's end, of which a caller may not have heard yet.
+        """
         from processing.local.stores.jobs import JobStore
 
         try:
             job = JobStore(self.engine.home).get(job_name)
         except (ApiError, EngineError, OSError):
             return None
-        return "uploading" if job.ended is None and '"uploading"' in job.state else None
+        return "uploading" if '"uploading"' in job.state else None
 
     def clean(
         self, *, older_than: Age | None = None, larger_than: Size | None = None, dry_run: bool = False

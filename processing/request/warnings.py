@@ -15,17 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _COLLECTED: ContextVar[list[str] | None] = ContextVar("_COLLECTED", default=None)
+_emitted: set[str] = set()
 
 
-def warn_user(text: str) -> None:
+def warn_user(text: str, *, once: bool = False) -> None:
     """Emit a `UserWarning` at the user's line that called this package, or add it to the warnings being collected.
 
     Args:
         text: the warning; it begins with the field as the user wrote it.
+        once: True to emit it once in this process, however many lines of the user lead to it.
     """
     collected = _COLLECTED.get()
     if collected is None:
-        warnings.warn(text, UserWarning, stacklevel=_user_stack_level())
+        if not (once and text in _emitted):
+            warnings.warn(text, UserWarning, stacklevel=_user_stack_level())
+            _emitted.update([text] if once else ())
     elif text not in collected:
         collected.append(text)
 

@@ -190,6 +190,22 @@ def test_a_job_file(session: LocalSession, here: Callable[..., subprocess.Comple
     assert "absent.yaml: the job file cannot be read" in here("run", "absent.yaml").stderr
 
 
+def test_warnings_have_the_command_s_form(session: LocalSession, tmp_path: pathlib.Path) -> None:
+    """A warning has no line of code, which is not the user's, and comes once; `-W` of Python holds for it."""
+    config = tmp_path / "config.yaml"
+    config.write_text("SchemaVersion: '1.0'\nSageMaker: {PythonSDK: {Modules: {RemoteFunction: {Other: x}}}}\n")
+    words = ("run", "hello.py", "-t", "local", "-o", "nothing=out")
+    environment = {"SAGEMAKER_USER_CONFIG_OVERRIDE": str(config)}
+    done = run(*words, "--name", "warned", environment=environment)
+    warned = [line for line in done.stderr.splitlines() if "warning" in line]
+    assert warned == [
+        f"processing: warning: SageMaker.PythonSDK.Modules.RemoteFunction.Other: no such key (in {config})",
+        "processing: warning: processing job warned: the output nothing is empty: the job wrote no file there",
+    ]
+    ignored = run(*words, environment={**environment, "PYTHONWARNINGS": "ignore"})
+    assert "no such key" not in ignored.stderr
+
+
 def test_a_live_line_in_a_terminal(session: LocalSession) -> None:
     """A terminal has log lines above one live line, of which nothing stays."""
     terminal = InTerminal("run", "clean.py", "-i", "raw=data", "-o", "clean=out", "-t", "local", "--name", "live")

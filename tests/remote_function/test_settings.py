@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import threading
+import warnings
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
@@ -270,6 +271,21 @@ def test_an_unknown_key_of_the_config_file_is_a_warning() -> None:
     config = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"RemoteFunction": {"ImageURI": "a"}}}}}
     with pytest.warns(UserWarning, match=r"RemoteFunction\.ImageURI: no such key; did you mean 'ImageUri'"):
         _ = Session(region_name="eu-west-1", sagemaker_config=config).config
+
+
+def test_the_warning_of_an_unknown_key_comes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session for AWS and the one for the engine read the same file in one call."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "SchemaVersion: '1.0'\nSageMaker: {PythonSDK: {Modules: {RemoteFunction: {InstanceType: local, Other: x}}}}\n"
+    )
+    monkeypatch.setenv("SAGEMAKER_USER_CONFIG_OVERRIDE", str(config))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        settings, session = complete_settings(RemoteSettings())
+    assert (settings.instance_type, session.is_local) == ("local", True)
+    assert len([each for each in seen if "RemoteFunction.Other: no such key" in str(each.message)]) == 1
 
 
 def test_the_caller_s_values_stay_as_they_are() -> None:

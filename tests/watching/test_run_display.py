@@ -20,6 +20,7 @@ from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.render.live_line import LiveLine, above_live_line, fitting, note_mid_line
 from processing.watching.render.log_lines import Renderer
 from processing.watching.render.notebook import NotebookStatus, in_notebook
+from processing.watching.render.output import TextOutput
 from processing.watching.render.run_display import RunDisplay
 from processing.watching.render.run_text import RunFacts, duration, money, phase_of, size, stopwatch
 
@@ -63,6 +64,21 @@ class Terminal:
             read += os.read(self._reader, 1 << 16)
         self._stream.feed(read)
         return [line.rstrip() for line in self.screen.display if line.strip()]
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Let the terminal take nothing within the block: it is full of characters that a screen does not show."""
+        os.set_blocking(self.out.fileno(), False)
+        unread = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                unread += os.write(self.out.fileno(), b"\0" * 1024)
+        os.set_blocking(self.out.fileno(), True)
+        yield
+        while unread > 0:
+            read = os.read(self._reader, 1 << 16)
+            self._stream.feed(read)
+            unread -= len(read)
 
     def close(self) -> None:
         self.out.close()
@@ -272,6 +288,37 @@ def test_text_below_a_live_line(terminal: Terminal) -> None:
     assert terminal.lines() == ["text"]
 
 
+def test_the_live_line_returns_after_a_line_that_was_given_up(terminal: Terminal) -> None:
+    """The rest of a line may come for some seconds. Then the line is ended, and the live line drawn below it."""
+    live = LiveLine(terminal.out, lambda: ["live"])
+    assert live.start()
+    with above_live_line():
+        terminal.out.write("half of a li")
+        terminal.out.flush()
+        note_mid_line(mid_line=True)
+    for _ in range(2):
+        live.tick()
+        assert terminal.lines() == ["half of a li"]
+    live.tick()
+    assert terminal.lines() == ["half of a li", "live"]
+    live.stop()
+    assert terminal.lines() == ["half of a li"]
+
+
+def test_a_line_that_goes_on_is_not_ended(terminal: Terminal) -> None:
+    """A line that a paused terminal took a part of is whole in the end, with the live line below it."""
+    live = LiveLine(terminal.out, lambda: ["live"])
+    assert live.start()
+    output = TextOutput(terminal.out, VirtualClock())
+    with terminal.full():
+        output.add("short\n" + "x" * 200 + "\n")
+        for _ in range(9):
+            live.tick()
+    assert output.push(everything=True)
+    assert terminal.lines() == ["short", "x" * 80, "x" * 80, "x" * 40, "live"]
+    live.stop()
+
+
 def test_plain_lines_name_their_job() -> None:
     """A large upload is announced, a small one only reported."""
     plain = io.StringIO()
@@ -294,18 +341,19 @@ def test_plain_lines_name_their_job() -> None:
 
 
 def test_the_engine_knows_when_outputs_are_uploaded(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The phase is that of the engine, and no longer known after the end."""
+    """The phase is that of the engine, and stays so after the end, which a display learns a moment later."""
     session = processing.LocalSession(tmp_path / "engine")
     (tmp_path / "write.py").write_text(
         "for number in range(2000):\n    open(f'/opt/ml/processing/output/{number}', 'w').write('x')\n"
     )
     processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session)
     job = processor.run(tmp_path / "write.py", outputs=["/opt/ml/processing/output"], job_name="write", wait=False)
-    phases = set()
+    phases = [session.known_phase("write")]
     while job.status == "InProgress":
-        phases.add(session.known_phase("write"))
-    assert phases == {None, "uploading"}
-    assert session.known_phase("write") is None
+        if (phase := session.known_phase("write")) != phases[-1]:
+            phases.append(phase)
+    assert phases == [None, "uploading"]
+    assert session.known_phase("write") == "uploading"
     assert session.known_phase("absent") is None
 
 

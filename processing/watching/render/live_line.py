@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _ERASE: Final = "\r\x1b[K"
 # A person sees that the seconds advance, and a draw takes about a tenth of a millisecond.
 _DRAW_EVERY: Final = 1.0
+# The writer of a line goes on at once if the terminal takes text. After that many seconds it has given the line up.
+_LINE_GOES_ON_WITHIN: Final = 2
 
 
 def colours_allowed() -> bool:
@@ -50,6 +52,7 @@ class LiveLine:
         self._out = out
         self._texts = texts
         self._drawn = False
+        self._waited = 0  # ticks in which the terminal takes text, and is in the middle of a line all the same
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -79,21 +82,31 @@ class LiveLine:
                 columns = shutil.get_terminal_size().columns
                 with contextlib.suppress(OSError, AttributeError, ValueError):
                     columns = os.get_terminal_size(self._out.fileno()).columns or columns
-                self._write(_ERASE + fitting(self._texts(), columns))
-                self._drawn = True
+                self._drawn = self._write(_ERASE + fitting(self._texts(), columns)) or self._drawn
+
+    def tick(self) -> None:
+        """Draw the line as once a second. End a line that its writer has given up, and draw below it."""
+        with _terminal.lock:
+            waits = _terminal.mid_line and self._takes_text()
+            self._waited = self._waited + 1 if waits else 0
+            if self._waited > _LINE_GOES_ON_WITHIN and self._write("\n"):
+                _terminal.mid_line = False
+            self.draw()
 
     def erase(self) -> None:
         """Erase the line until it is drawn again."""
         with _terminal.lock:
             if self._drawn:
-                self._write(_ERASE)
-                self._drawn = False
+                self._drawn = not self._write(_ERASE)
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str) -> bool:
+        """Write a text if the terminal takes it at once, and return whether it did."""
         with contextlib.suppress(OSError, ValueError):  # a closed terminal
             if self._takes_text():
                 self._out.write(text)
                 self._out.flush()
+                return True
+        return False
 
     def _takes_text(self) -> bool:
         try:
@@ -103,7 +116,7 @@ class LiveLine:
 
     def _draw_again(self) -> None:
         while not self._stopped.wait(_DRAW_EVERY):
-            self.draw()
+            self.tick()
 
 
 class _Terminal:

@@ -84,25 +84,29 @@ class TextOutput:
         if self._descriptor is None:
             self.out.flush()
             return True
-        if self._parts:
+        if not self._parts:
+            self._note_progress(progress=True)
+        elif self._has_room():  # for the live line's erasure, too
             with self._above_live_line():
                 self._push_parts()
         else:
-            self._note_progress(progress=True)
+            self._note_progress(progress=False)
         return self._size == 0 if everything else self._size < _MOST_BUFFERED
 
     def _push_parts(self) -> None:
         text, done = "".join(self._parts), 0
         step = _PIPE_BUF if text.isascii() else _PIPE_BUF // 4  # a character has four bytes at most
-        while done < len(text) and self.await_room(_ROOM_WITHIN if self._blocked_since is None else 0.0):
+        while done < len(text) and self._has_room():
+            # A piece ends with a line, so that the live line can be drawn although the terminal takes no more.
+            end = text.rfind("\n", done, done + step) + 1 or done + step
             with contextlib.suppress(BlockingIOError):  # the text is then in Python's buffer
-                self.out.write(text[done : done + step])
+                self.out.write(text[done:end])
                 self.out.flush()
-            done += step
+            done = end
         self._parts, self._size = ([text[done:]], len(text) - done) if done < len(text) else ([], 0)
-        if self.is_terminal:
-            note_mid_line(mid_line=bool(self._parts))
-        self._note_progress(progress=done > 0 or not text)
+        if self.is_terminal and done:
+            note_mid_line(mid_line=text[min(done, len(text)) - 1] != "\n")
+        self._note_progress(progress=done > 0)
 
     def _above_live_line(self) -> contextlib.AbstractContextManager[None]:
         return above_live_line() if self.is_terminal else contextlib.nullcontext()
@@ -114,6 +118,9 @@ class TextOutput:
             return bool(select.select([], [self._descriptor], [], seconds)[1])
         except ValueError:  # the descriptor is too high for select
             return True
+
+    def _has_room(self) -> bool:
+        return self.await_room(_ROOM_WITHIN if self._blocked_since is None else 0.0)
 
     def _note_progress(self, *, progress: bool) -> None:
         if progress:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing._utils.forks import ForkSafeLock
 from processing.container.terminal_text import safe_line
 from processing.watching.render.live_line import LiveLine
 from processing.watching.render.notebook import NotebookStatus, in_notebook
@@ -80,6 +81,7 @@ class RunDisplay:
         self._has_lines = False
         self._shown_state = ""
         self._latest_phase = PHASES[0]
+        self._phase_lock = ForkSafeLock()  # the live line's thread asks, too
         self._started_at: Callable[[], datetime | None] = lambda: None
         self._known_phase: Callable[[], str | None] = lambda: None
         self._live: LiveLine | None = None
@@ -199,10 +201,11 @@ class RunDisplay:
         return safe_line(f"{status}: {self._phase()}" if status else self._phase())
 
     def _phase(self) -> str:
-        estimate = phase_of(self._known(), has_lines=self._has_lines)
-        latest = max(estimate, self._known_phase() or estimate, self._latest_phase, key=PHASES.index)
-        self._latest_phase = latest
-        return latest
+        with self._phase_lock:
+            estimate = phase_of(self._known(), has_lines=self._has_lines)
+            latest = max(estimate, self._known_phase() or estimate, self._latest_phase, key=PHASES.index)
+            self._latest_phase = latest
+            return latest
 
     def _known(self) -> Mapping[str, Any] | None:
         """Return the job's description with the start time, which later answers may have added."""
