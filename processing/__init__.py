@@ -41,11 +41,14 @@ if TYPE_CHECKING:
     from processing.exceptions import WatchError as WatchError
     from processing.execution_role import get_execution_role as get_execution_role
     from processing.export.step_functions import StateMachine as StateMachine
+    from processing.job.cards import Card as Card
+    from processing.job.cards import card as card
     from processing.job.cost import JobCost as JobCost
     from processing.job.fleet.fleet import Fleet as Fleet
     from processing.job.fleet.fleet import submit_all as submit_all
     from processing.job.fleet.results import FleetResult as FleetResult
     from processing.job.fleet.runs import RunSpec as RunSpec
+    from processing.job.fleet.search import JobListing as JobListing
     from processing.job.fleet.search import jobs as jobs
     from processing.job.fleet.submission import FleetProgress as FleetProgress
     from processing.job.job import ProcessingJob as ProcessingJob
@@ -132,11 +135,12 @@ _NAMES_OF = {
     ),
     "processing.execution_role": ("get_execution_role",),
     "processing.export.step_functions": ("StateMachine",),
+    "processing.job.cards": ("Card", "card"),
     "processing.job.cost": ("JobCost",),
     "processing.job.fleet.fleet": ("Fleet", "submit_all"),
     "processing.job.fleet.results": ("FleetResult",),
     "processing.job.fleet.runs": ("RunSpec",),
-    "processing.job.fleet.search": ("jobs",),
+    "processing.job.fleet.search": ("JobListing", "jobs"),
     "processing.job.fleet.submission": ("FleetProgress",),
     "processing.job.job": ("ProcessingJob", "attach"),
     "processing.job.metrics": ("HostMetrics", "JobMetrics", "Utilization"),

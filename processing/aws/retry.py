@@ -272,12 +272,14 @@ def http_status(error: BaseException) -> int | None:
 
 
 def is_not_found(error: BaseException) -> bool:
-    """Return whether SageMaker reports that the job does not exist.
+    """Return whether SageMaker reports that the job or endpoint does not exist.
 
     Its error code is not always the one that the service model names.
     """
-    code = error_code(error)
-    return code == "ResourceNotFound" or (code == "ValidationException" and "could not find" in str(error).lower())
+    code, text = error_code(error), str(error).lower()
+    return code == "ResourceNotFound" or (
+        code == "ValidationException" and ("could not find" in text or "requested resource not found" in text)
+    )
 
 
 def is_denied(error: BaseException) -> bool:

@@ -44,7 +44,7 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
     "diff": CommandEntry("diff", "compare the settings of two jobs", _JOBS),
     "top": CommandEntry("top", "show the CPU, memory and disk use of a job's hosts", _JOBS),
     "cost": CommandEntry("cost", "show the price of a job", _JOBS),
-    "report": CommandEntry("report", "write the cards of jobs into one HTML file", _JOBS),
+    "report": CommandEntry("report", "write the cards of jobs and endpoints into one HTML file", _JOBS),
     "replay": CommandEntry("replay", "make the call of a remote function again, here", _JOBS),
     "export": CommandEntry("export", "write a job for Airflow, Step Functions, Pipelines or Python", _JOBS),
     "fleet": CommandEntry("fleet", "show, stop or repeat the jobs of a fleet", _MANY),

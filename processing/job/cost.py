@@ -150,15 +150,21 @@ def cost_of(session: Session, description: Mapping[str, Any]) -> JobCost:
     return JobCost(ceiling, actual, f"{seconds:,.0f} s, of {note}")
 
 
-def console_url(session: Session, job_name: str) -> str | None:
-    """Return a job's page in the AWS console; None if the job is not on AWS or the console there is not public."""
+def console_url(session: Session, name: str, part: str = "processing-jobs") -> str | None:
+    """Return a page in the AWS console; None if it would not be about AWS, or the console there is not public.
+
+    Args:
+        session: the session that reaches the job or endpoint.
+        name: its name.
+        part: the part of the console: `processing-jobs`, `jobs` (of training), `transform-jobs` or `endpoints`.
+    """
     if session.is_local or not is_aws(session.client("sagemaker").meta.endpoint_url):
         return None
     region = session.boto_region_name
     host = next(host for prefix, host in _CONSOLES.items() if region.startswith(prefix))
     if host is None:
         return None
-    return f"{host.format(region=region)}/sagemaker/home?region={region}#/processing-jobs/{job_name}"
+    return f"{host.format(region=region)}/sagemaker/home?region={region}#/{part}/{name}"
 
 
 def facts_of_request(session: Session, request: ProcessingRequest) -> RunFacts:

@@ -1,125 +1,153 @@
-"""The facts on the card of a job, read with at most three calls."""
+"""The facts on the card of a processing, training or transform job, read with at most three calls."""
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.container.contract import LOG_GROUP
-from processing.job.cost import console_url, cost_of
-from processing.report.job_card import HostUse, JobFacts
+from processing.job.cost import ON_THIS_MACHINE, console_url, cost_of
+from processing.job.fact_calls import last_lines, line_spans, read_metrics
+from processing.report.job_card import HostUse, JobFacts, JobPhase
+from processing.watching.render.run_text import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from processing.session.session import Session
 
 _MOST_HOSTS: Final = 20  # as the card draws; two metrics each fit into one call
-_POINTS: Final = 120  # of a line
-_TAIL: Final = 20  # lines
-_LAST_SECONDS: Final = 120  # of a failed job, whose lines are read
 _METRICS: Final = {"cpu": "CPUUtilization", "memory": "MemoryUtilization"}
+_MOST_METRICS: Final = 10  # of a training job's own, on its card
 
 
-def read_facts(session: Session, job_name: str, description: Mapping[str, Any]) -> JobFacts:
+@attrs.frozen
+class JobResource:
+    """A kind of jobs in SageMaker's API.
+
+    Args:
+        prefix: the beginning of the API's names, such as `Training` in DescribeTrainingJob and TrainingJobName.
+        console: the part of AWS's console with their pages.
+        cluster: the members that lead to the instances in a description.
+        image: the members that lead to the image or the model.
+    """
+
+    prefix: str
+    console: str
+    cluster: tuple[str, ...]
+    image: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The kind in a sentence: `training job`."""
+        return f"{self.prefix.lower()} job"
+
+    @property
+    def log_group(self) -> str:
+        """The log group of the kind's jobs, which is also the namespace of their metrics."""
+        return f"/aws/sagemaker/{self.prefix}Jobs"
+
+    def describe(self, session: Session, name: str) -> Mapping[str, Any]:
+        """Return the description of a job."""
+        answer: Mapping[str, Any] = session.api.call(
+            "sagemaker", f"Describe{self.prefix}Job", {f"{self.prefix}JobName": name}
+        )
+        return answer
+
+
+PROCESSING: Final = JobResource(
+    "Processing", "processing-jobs", ("ProcessingResources", "ClusterConfig"), ("AppSpecification", "ImageUri")
+)
+TRAINING: Final = JobResource("Training", "jobs", ("ResourceConfig",), ("AlgorithmSpecification", "TrainingImage"))
+TRANSFORM: Final = JobResource("Transform", "transform-jobs", ("TransformResources",), ("ModelName",))
+
+
+def read_facts(session: Session, name: str, description: Mapping[str, Any], kind: JobResource = PROCESSING) -> JobFacts:
     """Return the facts of the job with that description. Two calls at most; a refusal leaves its part out."""
     created = description.get("CreationTime")
-    started, ended = description.get("ProcessingStartTime"), description.get("ProcessingEndTime")
-    status = str(description["ProcessingJobStatus"])
+    started, ended = description.get(f"{kind.prefix}StartTime"), description.get(f"{kind.prefix}EndTime")
+    status = str(description[f"{kind.prefix}JobStatus"])
     end = ended or (created and created.fromtimestamp(session.clock.time(), created.tzinfo))
-    cluster = description.get("ProcessingResources", {}).get("ClusterConfig", {})
-    kind = cluster.get("SelectedInstanceType") or cluster.get("InstanceType")
+    cluster = _inside(description, kind.cluster) or {}
+    instance_type = cluster.get("SelectedInstanceType") or cluster.get("InstanceType")
     count = int(cluster.get("InstanceCount") or 1)
     hosts: list[HostUse] = []
     if created is not None and end is not None:
-        hosts = _hosts(session, job_name, min(count, _MOST_HOSTS), created, end)
+        hosts = _hosts(session, kind, name, min(count, _MOST_HOSTS), created, end)
     hosts += [HostUse(f"algo-{number}") for number in range(len(hosts) + 1, count + 1)]
+    phases = _phases(description, created, end)
     tail: list[str] = []
     if status == "Failed" and end is not None:
-        tail = _last_lines(session, job_name, end)
-    elif created is not None:
-        hosts = _with_lines(session, job_name, hosts, created)
+        tail = last_lines(session, kind.log_group, f"{name}/", end)
+    elif created is not None and not phases:
+        spans = line_spans(session, kind.log_group, name, created)
+        hosts = [attrs.evolve(host, lines=spans.get(host.name)) for host in hosts]
     return JobFacts(
-        name=job_name,
+        name=name,
         status=status,
         details=[
-            ("instances", f"{count} x {kind}" if kind else None),
-            ("image", description.get("AppSpecification", {}).get("ImageUri")),
+            ("instances", f"{count} x {instance_type}" if instance_type else None),
+            ("model" if kind is TRANSFORM else "image", _inside(description, kind.image)),
             ("created", None if created is None else created.isoformat(" ", "seconds")),
-            ("duration", None if started is None or end is None else f"{(end - started).total_seconds():,.0f} s"),
-            ("price", str(cost_of(session, description))),
-            ("message", description.get("ExitMessage")),
+            ("duration", None if started is None or end is None else duration((end - started).total_seconds())),
+            *_details(session, kind, description),
         ],
         waited=None if started is None or created is None else max((started - created).total_seconds(), 0.0),
         total=0.0 if created is None or end is None else max((end - created).total_seconds(), 0.0),
         hosts=hosts,
         reason=description.get("FailureReason"),
         tail=tail,
-        console_url=console_url(session, job_name),
+        console_url=console_url(session, name, kind.console),
+        phases=phases,
     )
 
 
-def _hosts(session: Session, job_name: str, count: int, begin: datetime, end: datetime) -> list[HostUse]:
-    names = [f"algo-{number}" for number in range(1, count + 1)]
-    period = 60 * max(1, -int(-(end - begin).total_seconds() // (60 * _POINTS)))
-    queries = [
-        {
-            "Id": f"{kind}_{number}",
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": LOG_GROUP,
-                    "MetricName": metric,
-                    "Dimensions": [{"Name": "Host", "Value": f"{job_name}/{host}"}],
-                },
-                "Period": period,
-                "Stat": "Average",
-            },
-        }
-        for number, host in enumerate(names)
-        for kind, metric in _METRICS.items()
-    ]
-    margin = timedelta(seconds=period)
-    params = {"MetricDataQueries": queries, "StartTime": begin - margin, "EndTime": end + margin}
-    answer = _call(session, "cloudwatch", "GetMetricData", {**params, "ScanBy": "TimestampAscending"})
-    values = {result["Id"]: list(result.get("Values") or ()) for result in answer.get("MetricDataResults") or ()}
+def _inside(description: Mapping[str, Any], members: Sequence[str]) -> Any:
+    found: Any = description
+    for member in members:
+        found = (found or {}).get(member)
+    return found
+
+
+def _details(session: Session, kind: JobResource, description: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """Return the details of one kind alone. AWS's prices are known for processing jobs."""
+    if kind is PROCESSING:
+        return [("price", str(cost_of(session, description))), ("message", description.get("ExitMessage"))]
+    billed = description.get("BillableTimeInSeconds")
+    metrics = (description.get("FinalMetricDataList") or ())[:_MOST_METRICS]
     return [
-        HostUse(name, values.get(f"cpu_{number}", ()), values.get(f"memory_{number}", ()))
-        for number, name in enumerate(names)
+        ("place", ON_THIS_MACHINE if session.is_local else None),
+        ("billed time", None if billed is None or session.is_local else duration(billed)),
+        ("artifacts", _inside(description, ("ModelArtifacts", "S3ModelArtifacts"))),
+        ("output", _inside(description, ("TransformOutput", "S3OutputPath"))),
+        *((str(each.get("MetricName")), f"{each.get('Value'):g}") for each in metrics),
     ]
 
 
-def _with_lines(session: Session, job_name: str, hosts: list[HostUse], created: datetime) -> list[HostUse]:
-    """Return the hosts with the times of their first and last lines, from which their phases are estimated."""
-    params = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{job_name}/"}
-    spans: dict[str, tuple[float, float]] = {}
-    for stream in _call(session, "logs", "DescribeLogStreams", params).get("logStreams") or ():
-        first, last = stream.get("firstEventTimestamp"), stream.get("lastEventTimestamp")
-        match = re.match(r"algo-\d+", stream.get("logStreamName", "").removeprefix(f"{job_name}/"))
-        if match and first is not None and last is not None:
-            since = created.timestamp()
-            spans[match[0]] = (first / 1000 - since, last / 1000 - since)
-    return [attrs.evolve(host, lines=spans.get(host.name)) for host in hosts]
+def _hosts(session: Session, kind: JobResource, name: str, count: int, begin: datetime, end: datetime) -> list[HostUse]:
+    names = [f"algo-{number}" for number in range(1, count + 1)]
+    wanted = {
+        f"{use}_{number}": (kind.log_group, metric, {"Host": f"{name}/{host}"}, "Average")
+        for number, host in enumerate(names)
+        for use, metric in _METRICS.items()
+    }
+    values = read_metrics(session, wanted, begin, end)
+    return [
+        HostUse(host, values.get(f"cpu_{number}", ()), values.get(f"memory_{number}", ()))
+        for number, host in enumerate(names)
+    ]
 
 
-def _last_lines(session: Session, job_name: str, end: datetime) -> list[str]:
-    begin = int((end.timestamp() - _LAST_SECONDS) * 1000)
-    params = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{job_name}/", "startTime": begin}
-    answer = _call(session, "logs", "FilterLogEvents", params)
-    return [event.get("message", "") for event in answer.get("events") or ()][-_TAIL:]
-
-
-def _call(session: Session, service: str, operation: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the answer of a call; nothing if it is refused, since a card shows what it can."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    from processing.exceptions import ProcessingError
-
-    try:
-        answer: Mapping[str, Any] = session.api.call(service, operation, params)
-    except (ProcessingError, BotoCoreError, ClientError):
-        return {}
-    return answer
+def _phases(description: Mapping[str, Any], created: datetime | None, end: datetime | None) -> list[JobPhase]:
+    """Return the phases that AWS reports, which it does for training jobs."""
+    if created is None or end is None:
+        return []
+    return [
+        JobPhase(
+            str(each["Status"]),
+            (each["StartTime"] - created).total_seconds(),
+            (each.get("EndTime", end) - created).total_seconds(),
+        )
+        for each in description.get("SecondaryStatusTransitions") or ()
+    ]

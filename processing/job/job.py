@@ -97,7 +97,7 @@ class ProcessingJob(WatchedJob):
         self._arn = arn
         self._instance_count = instance_count
         self.instances: list[Instances] = []  # not known
-        self._card: str | None = None  # as a notebook has shown it
+        self._shown: tuple[str, str] | None = None  # the observed status, and the card that a notebook has shown for it
 
     @classmethod
     def start_new(
@@ -355,10 +355,14 @@ class ProcessingJob(WatchedJob):
         return f"ProcessingJob({self.job_name!r})"
 
     def _repr_html_(self) -> str:
-        """Return the card that a notebook shows. At most three calls, and none when it is shown again."""
-        if self._card is None:
-            self._card = self.card()
-        return self._card
+        """Return the card that a notebook shows: at most three calls, and none when it is shown again.
+
+        A wait that has observed another status since then makes a new card.
+        """
+        observed = self.watch_state.status
+        if self._shown is None or self._shown[0] != observed:
+            self._shown = observed, self.card()
+        return self._shown[1]
 
     def card(self) -> str:
         """Return the job's card as HTML: its state, the use of its hosts, its price and its last lines.

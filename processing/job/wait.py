@@ -82,6 +82,13 @@ class WaitResult(_Pair):
         made.failed = dict(failed or {})
         return made
 
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows: a cell for each job, with its last observed status. No call."""
+        from processing.report.grid import jobs_card
+
+        jobs = sorted((job.job_name, job.watch_state.status) for job in self.done | self.not_done)
+        return jobs_card("wait", jobs)
+
     def __repr__(self) -> str:
         return f"WaitResult(done={self.done!r}, not_done={self.not_done!r}, failed={self.failed!r})"
 

@@ -5,29 +5,34 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from processing.report.markup import card, escaped, fields, status_class
+from processing.report.markup import card, escaped, status_class
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def jobs_card(title: str, jobs: Sequence[tuple[str, str]], *, unit: str = "jobs") -> str:
+def jobs_card(title: str, jobs: Sequence[tuple[str, str]], *, unit: str = "jobs", note: str | None = None) -> str:
     """Return the card of many jobs or calls: a number for each status, and a cell for each of them.
 
     Args:
         title: its title.
         jobs: the name and the status of each.
         unit: the word for all of them.
+        note: a remark below the cells; None for none.
     """
     counts = Counter(status for _, status in jobs)
     cells = "".join(
         f'<i class="{status_class(status)}" title="{escaped(name)}: {escaped(status)}"></i>' for name, status in jobs
     )
     summary = ", ".join(f"{count:,} {status}" for status, count in counts.most_common()) or f"no {unit}"
+    words = ", ".join(
+        f'<b class="{status_class(status)}">{count:,} {escaped(status)}</b>' for status, count in counts.most_common()
+    )
+    remark = "" if note is None else f'<p class="sm-note">{escaped(note)}</p>'
     return card(
         title,
-        f"{fields([('jobs', f'{len(jobs):,}'), ('status', summary)])}"
-        f'<div class="sm-grid" role="img" aria-label="{escaped(summary)}">{cells}</div>',
+        f"<div>{len(jobs):,} {escaped(unit)}{': ' if words else ''}{words}</div>"
+        f'<div class="sm-grid" role="img" aria-label="{escaped(summary)}">{cells}</div>{remark}',
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import re
+from base64 import b64encode
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from processing.container.terminal_text import safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 # Characters that XML does not have, besides those that `safe_line` shows as escapes.
 _NOT_IN_XML: Final = re.compile("[\ufffe\uffff]")
@@ -20,25 +22,41 @@ STYLE: Final = """\
 border:1px solid var(--line);border-radius:8px;padding:12px 16px;margin:8px 0;max-width:760px;overflow-wrap:anywhere}
 @media(prefers-color-scheme:dark){.sm-card{--fg:#e6edf3;--bg:#161b22;--soft:#9ba7b4;--line:#3d444d;--bad:#ff8a80;\
 --good:#6fd388;--run:#8ab4f8;--wait:#e3b341;--fill:#262c36}}
-.sm-card h2{font-size:16px;margin:0 0 8px;color:var(--fg)}
-.sm-card h2 b{margin-right:8px}
+.sm-card h2{font-size:16px;line-height:1.5;margin:0 0 8px;color:var(--fg)}
+.sm-card h2 b{margin-right:8px;padding:1px 8px;border:1px solid;border-radius:9px;font-size:12px}
 .sm-card dl{display:grid;grid-template-columns:fit-content(40%) minmax(0,1fr);gap:2px 16px;margin:0}
 .sm-card dt{color:var(--soft)}.sm-card dd{margin:0}
 .sm-card a{color:var(--run)}
 .sm-card ul{margin:8px 0;padding-left:20px}
-.sm-card pre{background:var(--fill);color:var(--fg);padding:8px;margin:8px 0 0;white-space:pre-wrap;font-size:12px}
-.sm-hosts{margin:10px 0 0;display:grid;gap:8px}
-.sm-host{display:grid;grid-template-columns:132px minmax(0,1fr);gap:2px 8px;align-items:center}
-.sm-host svg{width:100%;height:14px;display:block;background:var(--fill)}
-.sm-host svg.sm-line{height:26px}.sm-host span{color:var(--soft);font-size:12px}
+.sm-card p.sm-bad{margin:8px 0 0;padding-left:8px;border-left:3px solid}
+.sm-card pre{background:var(--fill);color:var(--fg);padding:8px;margin:8px 0 0;border-radius:4px;white-space:pre-wrap;\
+font:12px/1.45 ui-monospace,monospace}
+.sm-hosts{margin:12px 0 0;display:grid;gap:10px}
+.sm-host{display:grid;grid-template-columns:132px minmax(0,1fr);gap:3px 8px;align-items:center}
+.sm-host svg{width:100%;height:12px;display:block;background:var(--fill);border-radius:2px}
+.sm-host svg.sm-line{height:28px}.sm-host span{color:var(--soft);font-size:12px}.sm-host b{color:var(--fg)}
+.sm-line polygon{fill:var(--run);opacity:.18}
+.sm-line polyline{fill:none;stroke:var(--run);stroke-width:1.5;vector-effect:non-scaling-stroke}
+.sm-axis{display:flex;justify-content:space-between}
 .sm-note{color:var(--soft);font-size:12px;margin:6px 0 0}
+.sm-key{display:flex;flex-wrap:wrap;gap:2px 16px}
+.sm-key i{display:inline-block;width:14px;height:10px;margin-right:5px;background:currentColor}
+.sm-card .sm-half{height:5px;margin-bottom:2px}.sm-card .sm-pale{opacity:.5}
 .sm-good{color:var(--good);fill:var(--good)}.sm-bad{color:var(--bad);fill:var(--bad)}
 .sm-run{color:var(--run);fill:var(--run)}.sm-wait{color:var(--wait);fill:var(--wait)}
 .sm-grid{display:flex;flex-wrap:wrap;gap:2px;margin:8px 0 0}
 .sm-grid i{width:10px;height:10px;background:currentColor;display:block}
-@media print{.sm-card{--fg:#000;--bg:#fff;--soft:#333;--fill:#eee;break-inside:avoid}}
+.sm-grid i,.sm-key i,.sm-card svg,.sm-card pre{-webkit-print-color-adjust:exact;print-color-adjust:exact}
+@media print{.sm-card{--fg:#000;--bg:#fff;--soft:#333;--line:#999;--bad:#b3261e;--good:#1a6e34;--run:#0b57d0;\
+--wait:#8a5a00;--fill:#eee;break-inside:avoid}}
 """
 """The style sheet of the cards."""
+
+PAGE_STYLE: Final = (
+    ":root{color-scheme:light dark}body{margin:0 auto;padding:8px;max-width:800px;"
+    "font-family:system-ui,sans-serif;overflow-wrap:anywhere}h1{font-size:22px}"
+)
+"""The style sheet of a file with cards."""
 
 _CLASSES: Final = {
     "Completed": "sm-good",
@@ -46,6 +64,9 @@ _CLASSES: Final = {
     "Stopped": "sm-wait",
     "Stopping": "sm-wait",
     "InProgress": "sm-run",
+    "InService": "sm-good",
+    "Creating": "sm-run",
+    "Updating": "sm-run",
 }
 
 
@@ -64,6 +85,22 @@ def fields(pairs: Iterable[tuple[str, object]]) -> str:
     """Return names and values as a list of definitions. Values that are None are left out."""
     rows = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in pairs if value is not None)
     return f"<dl>{rows}</dl>"
+
+
+def reason(text: str | None) -> str:
+    """Return the reason of a failure; nothing without one."""
+    return f'<p class="sm-bad">{escaped(text)}</p>' if text else ""
+
+
+def lines(texts: Sequence[str]) -> str:
+    """Return lines of a log; nothing without any."""
+    shown = "\n".join(map(escaped, texts))
+    return f"<pre>{shown}</pre>" if texts else ""
+
+
+def style_source(*styles: str) -> str:
+    """Return the value of a Content-Security-Policy's `style-src` that allows these style sheets alone."""
+    return " ".join(f"'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'" for style in styles)
 
 
 def link(url: str | None, text: str) -> str:
@@ -88,13 +125,11 @@ def card(title: str, inside: str, *, status: str | None = None, kind: str | None
 
 def document(title: str, cards: Iterable[str]) -> str:
     """Return one HTML file that needs no other, and that loads nothing and runs nothing."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    policy = f"default-src 'none'; style-src {style_source(STYLE, PAGE_STYLE)}"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}"/>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>{escaped(title)}</title>"
-        "<style>:root{color-scheme:light dark}body{margin:0 auto;padding:8px;max-width:800px;"
-        "font-family:system-ui,sans-serif;overflow-wrap:anywhere}</style></head>"
+        f"<title>{escaped(title)}</title><style>{PAGE_STYLE}</style></head>"
         f"<body><main><h1>{escaped(title)}</h1>{''.join(cards)}</main></body></html>\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import html.parser
 import json
 import xml.etree.ElementTree as ET
@@ -12,12 +13,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing import LocalSession, ProcessingJob, RemoteExecutor, RunPlan, ScriptProcessor, remote, submit_all
+from processing import (
+    LocalSession,
+    ProcessingJob,
+    RemoteExecutor,
+    RunPlan,
+    ScriptProcessor,
+    card,
+    jobs,
+    remote,
+    submit_all,
+    wait,
+)
 from processing.cli import main
+from processing.job.endpoint_facts import read_endpoint_facts
+from processing.local.stores.jobs import HostEnd, JobStore
+from processing.local.stores.metrics import Metric, Sample
+from processing.report.endpoint_card import Chart, EndpointFacts, VariantUse, endpoint_card
 from processing.report.grid import jobs_card, plan_card
-from processing.report.job_card import HostUse, JobFacts, job_card
+from processing.report.job_card import HostUse, JobFacts, JobPhase, job_card
 from processing.report.markup import document
-from processing.testing.faults import FaultInjector
+from processing.testing import EndpointMaker, FaultInjector, TrainingJobMaker
+from processing.testing.endpoints import stop_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,14 +57,27 @@ FACTS: Final = st.builds(
     st.none() | TEXTS,
     st.lists(TEXTS, max_size=3),
     st.none() | TEXTS | TEXTS.map("https://{}".format),
+    st.lists(st.builds(JobPhase, TEXTS | st.just("Training"), NUMBERS, NUMBERS), max_size=3),
+)
+CHARTS: Final = st.builds(Chart, TEXTS, SERIES, TEXTS, st.none() | NUMBERS)
+ENDPOINTS: Final = st.builds(
+    EndpointFacts,
+    TEXTS,
+    STATUSES,
+    st.lists(st.tuples(TEXTS, st.none() | TEXTS), max_size=3),
+    st.lists(st.builds(VariantUse, TEXTS, TEXTS, st.lists(CHARTS, max_size=3)), max_size=3),
+    TEXTS,
+    st.none() | TEXTS,
+    st.lists(TEXTS, max_size=3),
+    st.none() | TEXTS | TEXTS.map("https://{}".format),
 )
 TAGS: Final = {
     *("div", "style", "h2", "b", "dl", "dt", "dd", "p", "a", "ul", "li", "pre", "span", "i"),
-    *("svg", "title", "rect", "polygon"),
+    *("svg", "title", "rect", "polygon", "polyline"),
 }
 ATTRIBUTES: Final = {
     *("class", "title", "role", "aria-label", "href", "rel", "xmlns", "viewBox", "preserveAspectRatio"),
-    *("x", "y", "width", "height", "opacity", "points"),
+    *("x", "y", "width", "height", "points"),
 }
 
 
@@ -76,17 +106,23 @@ def test_any_job_gives_a_well_formed_card(facts: JobFacts) -> None:
     check(job_card(facts))
 
 
+@given(ENDPOINTS)
+def test_any_endpoint_gives_a_well_formed_card(facts: EndpointFacts) -> None:
+    """The same holds for endpoints, with any metrics and units."""
+    check(endpoint_card(facts))
+
+
 @given(st.lists(st.tuples(TEXTS, STATUSES), max_size=5), TEXTS)
-def test_any_jobs_and_plan_give_a_well_formed_card(jobs: list[tuple[str, str]], text: str) -> None:
+def test_any_jobs_and_plan_give_a_well_formed_card(cells: list[tuple[str, str]], text: str) -> None:
     """The cards of many jobs and of a plan are safe, too."""
-    check(jobs_card(text, jobs))
+    check(jobs_card(text, cells, unit=text, note=text))
     check(plan_card(text, text, [text], [text]))
 
 
 def test_a_grid_of_many_jobs_is_small() -> None:
     """A grid of 10,000 jobs is smaller than 2 MB."""
-    jobs = [(f"a-job-with-a-name-of-forty-characters-{number:05}", "Completed") for number in range(10_000)]
-    assert len(jobs_card("fleet", jobs).encode()) < 2_000_000
+    cells = [(f"a-job-with-a-name-of-forty-characters-{number:05}", "Completed") for number in range(10_000)]
+    assert len(jobs_card("fleet", cells).encode()) < 2_000_000
 
 
 def test_a_document_loads_nothing() -> None:
@@ -139,8 +175,25 @@ def test_a_card_makes_few_calls(session: LocalSession, faults: FaultInjector) ->
     faults.calls.clear()
     card = good.card()
     check(card)
-    assert "are estimates" in card
+    assert "ending, estimated" in card
     assert sorted(faults.calls) == ["DescribeLogStreams", "DescribeProcessingJob", "GetMetricData"]
+
+
+def test_a_card_follows_what_a_wait_has_observed(session: LocalSession, faults: FaultInjector) -> None:
+    """A card of a running job is made again once this process has observed the job's end, and only then."""
+    Path("waits.py").write_text("import os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.01)\n")
+    processor = ScriptProcessor(
+        command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session, base_job_name="card"
+    )
+    job = processor.run("waits.py", wait=False, quiet=True)
+    running = job._repr_html_()
+    assert ">InProgress<" in running
+    faults.calls.clear()
+    assert job._repr_html_() == running
+    assert faults.calls == []
+    job.stop()
+    job.exception()
+    assert ">Stopped<" in job._repr_html_()
 
 
 def test_a_card_without_permissions(session: LocalSession, faults: FaultInjector) -> None:
@@ -171,6 +224,104 @@ def test_cards_of_a_fleet_and_a_plan(session: LocalSession, faults: FaultInjecto
     assert faults.calls == []
 
 
+def test_the_card_of_a_listing(session: LocalSession, faults: FaultInjector) -> None:
+    """It lists at most 300 jobs in three calls, none when shown again, and the iteration still yields every job."""
+    store = JobStore(session.home)
+    for number in range(350):
+        name = f"job-{number:03}"
+        arn = f"arn:aws:sagemaker:us-east-1:000000000000:processing-job/{name}"
+        request = {"ProcessingJobName": name, "ProcessingResources": {"ClusterConfig": {"InstanceCount": 1}}}
+        job = store.create(request, arn=arn, folder=name, plan={}, hosts=1, tags={"team": "a"}, now=1.7e9 + number)
+        store.record_host_end(job.id, 1, HostEnd("completed"), 1.7e9 + number + 1)
+    searches: list[tuple[dict[str, Any], int]] = [({}, 300), ({"tags": {"team": "a"}}, 0)]
+    for conditions, seen in searches:
+        found = jobs(session=session, **conditions)
+        faults.calls.clear()
+        card = found._repr_html_()
+        check(card)
+        assert len(faults.calls) == 3
+        assert f"<div>{seen} jobs" in card
+        assert "There may be more jobs" in card
+        assert found._repr_html_() == card
+        assert len(faults.calls) == 3
+        assert [job.job_name for job in found] == [f"job-{number:03}" for number in range(350)]
+        assert 'aria-label="350 Completed"' in found._repr_html_()
+        assert "There may be more jobs" not in found._repr_html_()
+
+
+def test_the_card_of_a_wait(session: LocalSession) -> None:
+    """The result of a wait has a cell for each job."""
+    done = wait([started(session, "good.py", "good"), started(session, "bad.py", "bad")])
+    check(done._repr_html_())
+    assert 'aria-label="1 Failed, 1 Completed"' in done._repr_html_()
+
+
+def test_cards_of_training_jobs_and_endpoints(
+    session: LocalSession, faults: FaultInjector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They have AWS's phases or the variants, take three calls at most, and go into a report by name or by ARN."""
+    engine = LocalSession(session.home, transport=faults.wrap, programs={"*": "answering_program"}, tick=0.01)
+    trained = TrainingJobMaker(engine)("trained", channels={"train": {"a": b"1"}})
+    EndpointMaker(engine)("served")
+    try:
+        engine.client("sagemaker-runtime").invoke_endpoint(EndpointName="served", Body=b"hello")
+        for name, words in (
+            ("training-job/trained", ["Downloading", "Training", "Uploading", "artifacts"]),
+            (trained["TrainingJobArn"], ["Training"]),
+            ("endpoint/served", ["InService", "weight 1, 1 instance"]),
+        ):
+            faults.calls.clear()
+            found = card(name, session=engine)
+            check(found.html)
+            assert found._repr_html_() == found.html
+            assert len(faults.calls) <= 3
+            assert all(word in found.html for word in words), name
+        assert main(["report", "training-job/trained", "endpoint/served", "-o", "r.html", "--local"]) == 0
+        assert Path("r.html").read_text(encoding="utf-8").count('class="sm-card"') == 2
+    finally:
+        stop_all(engine)
+    capsys.readouterr()
+    for name, message in (
+        ("endpoint/absent", "no endpoint 'absent' in the embedded engine"),
+        ("training-job/absent", "no training job 'absent' in the embedded engine"),
+        ("trainingjob/x", "'trainingjob' has no card; did you mean 'training-job'?"),
+        ("endpoint/<b>", "'<b>' cannot be the name of an endpoint"),
+        ("arn:aws:sagemaker:eu-west-1:000000000000:endpoint/x", "the job is in eu-west-1"),
+    ):
+        assert main(["report", name, "-o", "x.html", "--local"]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("x.html").exists()
+
+
+def test_the_metrics_of_an_endpoint(session: LocalSession) -> None:
+    """An endpoint's card draws the metrics that AWS names by endpoint and variant, and the lines of a failure."""
+    now = dt.datetime.now(dt.timezone.utc).timestamp()
+    dimensions = {"EndpointName": "busy", "VariantName": "all"}
+    session.engine.metrics.put(
+        (Metric.of(namespace, name, dimensions), "None", [Sample.of(now - 60, value), Sample.of(now - 1, value)])
+        for namespace, name, value in (
+            ("AWS/SageMaker", "Invocations", 7.0),
+            ("AWS/SageMaker", "ModelLatency", 5000.0),
+            ("/aws/sagemaker/Endpoints", "CPUUtilization", 150.0),
+            ("/aws/sagemaker/Endpoints", "MemoryUtilization", 30.0),
+        )
+    )
+    moment = int((now - 1) * 1000)
+    session.engine.logs.append("/aws/sagemaker/Endpoints/busy", "all/i-1", [(moment, "out of <memory>")])
+    described = {
+        "EndpointStatus": "Failed",
+        "FailureReason": "it <died>",
+        "ProductionVariants": [{"VariantName": "all", "CurrentWeight": 0.5, "CurrentInstanceCount": 2}],
+    }
+    facts = read_endpoint_facts(session, "busy", described)
+    assert [chart.name for chart in facts.variants[0].charts] == ["invocations", "latency", "CPU", "memory"]
+    assert max(facts.variants[0].charts[1].values) == 5.0
+    assert facts.tail == ["out of <memory>"]
+    shown = endpoint_card(facts)
+    check(shown)
+    assert "weight 0.5, 2 instances" in shown
+
+
 def test_cards_of_remote_calls(session: LocalSession) -> None:
     """A call has the card of its job, a map a cell for each call."""
 
@@ -188,7 +339,7 @@ def test_cards_of_remote_calls(session: LocalSession) -> None:
     calls[1].exception()
     assert calls[0].result() == 1
     check(calls._repr_html_())
-    assert "1 Completed, 1 Failed" in calls._repr_html_()
+    assert 'aria-label="1 Completed, 1 Failed"' in calls._repr_html_()
 
 
 def test_the_command(session: LocalSession, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +350,7 @@ def test_the_command(session: LocalSession, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == "jobs.html\n"
     text = Path("jobs.html").read_text(encoding="utf-8")
     assert text.count('class="sm-card"') == 2
-    assert "<title>2 processing jobs</title>" in text
+    assert "<title>2 cards</title>" in text
     assert json.dumps("one") not in text
     assert main(["report", "absent", "-o", "x.html", "--local"]) == 2
     assert not Path("x.html").exists()

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", "file", required=True, metavar="FILE", help="The HTML file, which is replaced.")
 @target_options
 def command(target: Target, names: tuple[str, ...], file: str) -> None:
-    """Write the cards of jobs into one HTML file, which loads nothing and runs nothing."""
-    from processing.job.job import attach
+    """Write the cards of jobs into one HTML file, which loads nothing and runs nothing.
+
+    NAME is a processing job, training-job/NAME, transform-job/NAME, endpoint/NAME, or the ARN of any of them.
+    """
+    from processing.job.cards import card
     from processing.report.markup import document
 
     session = target.session()
-    jobs = [attach(name, session=session) for name in names]
-    title = jobs[0].job_name if len(jobs) == 1 else f"{len(jobs)} processing jobs"
-    Path(file).write_text(document(title, [job.card() for job in jobs]), encoding="utf-8")
+    cards = [card(name, session=session) for name in names]
+    title = cards[0].title if len(cards) == 1 else f"{len(cards)} cards"
+    Path(file).write_text(document(title, [each.html for each in cards]), encoding="utf-8")
     output.write(file)

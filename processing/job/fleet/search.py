@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import logging
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -18,7 +20,7 @@ from processing.exceptions import ConfigurationError
 from processing.job.job import ProcessingJob
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from processing.default_sessions import SessionLike
     from processing.session.session import Session
@@ -37,6 +39,9 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 # The maximum of a page of ListProcessingJobs and GetResources: the fewest calls.
 _PAGE = 100
 
+# A card makes no more calls than these.
+_CALLS_OF_CARD = 3
+
 # A page token may expire while the caller handles a long listing. The scan is then restarted, up to this many scans.
 _MAX_SCANS = 5
 
@@ -52,11 +57,11 @@ def jobs(
     status: str | None = None,
     created_after: dt.datetime | dt.timedelta | None = None,
     session: SessionLike | None = None,
-) -> Iterator[ProcessingJob]:
-    """Yield the processing jobs of the account and region that meet every condition, oldest first.
+) -> JobListing:
+    """Return the processing jobs of the account and region that meet every condition, oldest first.
 
-    They are listed page by page, while the caller iterates. The first use of a job's `inputs` or `outputs` asks AWS for
-    them.
+    They are listed page by page, while the caller iterates. A notebook shows them as a card. The first use of a job's
+    `inputs` or `outputs` asks AWS for them.
 
     Args:
         name_prefix: the beginning of the jobs' names.
@@ -81,7 +86,51 @@ def jobs(
     filters: dict[str, Any] = {} if status is None else {"StatusEquals": status}
     if created_after is not None:
         filters["CreationTimeAfter"] = _created_after(target, created_after)
-    return _matching(target, name_prefix or "", tags, filters)
+    return JobListing(_matching(target, name_prefix or "", tags, filters))
+
+
+class JobListing(Iterator[ProcessingJob]):
+    """The jobs of a search: an iterator, and a card in notebooks.
+
+    `processing.jobs` returns one. The card has a cell for each job that is listed already. Showing it the first time
+    lists up to 300 jobs more, in at most three calls; the iteration still yields them.
+
+    Args:
+        batches: the jobs in lists, one for each call.
+    """
+
+    def __init__(self, batches: Iterator[list[ProcessingJob]]) -> None:
+        self._batches = batches
+        self._ahead: deque[ProcessingJob] = deque()
+        self._listed: list[tuple[str, str]] = []
+        self._shown = self._complete = False
+
+    def __next__(self) -> ProcessingJob:
+        while not self._ahead:
+            if not self._list_more():
+                raise StopIteration
+        return self._ahead.popleft()
+
+    def _list_more(self) -> bool:
+        """Make one call, and return whether there may be another one."""
+        batch = next(self._batches, None)
+        if batch is None:
+            self._complete = True
+            return False
+        self._ahead.extend(batch)
+        self._listed.extend((job.job_name, str((job.summary or {}).get("ProcessingJobStatus"))) for job in batch)
+        return True
+
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows: at most three calls, and none when it is shown again."""
+        from processing.report.grid import jobs_card
+
+        if not self._shown:
+            for _ in range(_CALLS_OF_CARD):
+                self._list_more()
+            self._shown = True
+        note = None if self._complete else "There may be more jobs: an iteration lists them."
+        return jobs_card("processing jobs", self._listed, note=note)
 
 
 def _check_tags(tags: object) -> None:
@@ -98,15 +147,24 @@ def _check_tags(tags: object) -> None:
 
 def _matching(
     session: Session, prefix: str, tags: Mapping[str, str | None] | None, filters: Mapping[str, Any]
-) -> Iterator[ProcessingJob]:
-    marked = arns_with_tags(session, tags) if tags else None
-    if marked is not None and not marked:
-        return
-    for each in iter_summaries(session, prefix, filters):
-        if marked is None or each.arn in marked:
-            job = each.job(session)
-            job.summary = each.summary
-            yield job
+) -> Iterator[list[ProcessingJob]]:
+    """Yield the jobs in lists, one for each call. The lists of GetResources are empty."""
+    marked: set[str] | None = None
+    if tags:
+        marked = set()
+        for arns in _pages_of_arns(session, tags):
+            marked |= arns
+            yield []
+        if not marked:
+            return
+    for page in _pages_of_summaries(session, prefix, filters):
+        yield [_listed_job(session, each) for each in page if marked is None or each.arn in marked]
+
+
+def _listed_job(session: Session, found: JobSummary) -> ProcessingJob:
+    job = found.job(session)
+    job.summary = found.summary
+    return job
 
 
 @attrs.frozen
@@ -157,6 +215,11 @@ def iter_summaries(session: Session, prefix: str, filters: Mapping[str, Any] | N
         prefix: the beginning of the names; an empty one for all jobs.
         filters: further parameters of ListProcessingJobs.
     """
+    return itertools.chain.from_iterable(_pages_of_summaries(session, prefix, filters))
+
+
+def _pages_of_summaries(session: Session, prefix: str, filters: Mapping[str, Any] | None) -> Iterator[list[JobSummary]]:
+    """Yield the summaries of jobs in lists, one for each call."""
     params: dict[str, Any] = {
         "MaxResults": _PAGE,
         "SortBy": "CreationTime",
@@ -168,11 +231,13 @@ def iter_summaries(session: Session, prefix: str, filters: Mapping[str, Any] | N
     seen: set[tuple[str, Any]] = set()
     for page in _pages(session, params):
         answered = server_time(page.get("ResponseMetadata", {}))
+        fresh = []
         for each in (JobSummary(summary, answered) for summary in page["ProcessingJobSummaries"]):
             identity = each.name, each.created
             if each.name.startswith(prefix) and identity not in seen:
                 seen.add(identity)
-                yield each
+                fresh.append(each)
+        yield fresh
 
 
 def list_summaries_if_allowed(session: Session, prefix: str) -> list[JobSummary]:
@@ -225,19 +290,23 @@ def arns_with_tags(session: Session, tags: Mapping[str, str | None]) -> set[str]
         botocore.exceptions.ClientError: AWS refuses the call, for example because the permission `tag:GetResources` is
             missing.
     """
+    return set().union(*_pages_of_arns(session, tags))
+
+
+def _pages_of_arns(session: Session, tags: Mapping[str, str | None]) -> Iterator[set[str]]:
+    """Yield the ARNs of the processing jobs that have all of the tags in sets, one for each call."""
     filters = [{"Key": key, **({} if value is None else {"Values": [value]})} for key, value in tags.items()]
     params: dict[str, Any] = {
         "TagFilters": filters,
         "ResourceTypeFilters": ["sagemaker:processing-job"],
         "ResourcesPerPage": _PAGE,
     }
-    found: set[str] = set()
     while True:
         answer = session.api.call("resourcegroupstaggingapi", "GetResources", params)
-        found.update(entry["ResourceARN"] for entry in answer["ResourceTagMappingList"])
+        yield {entry["ResourceARN"] for entry in answer["ResourceTagMappingList"]}
         token = answer.get("PaginationToken")
         if not token:
-            return found
+            return
         params["PaginationToken"] = token
 
 

@@ -45,9 +45,9 @@ class EndpointHost(ServingHost):
         self._lease = -1
         self._drains_since: float | None = None
 
-    def metrics_host(self) -> str:
+    def metric_dimensions(self) -> Mapping[str, str]:
         """Return the endpoint and the variant."""
-        return f"{self._request['EndpointName']}/{self._request['VariantName']}"
+        return {"EndpointName": self._request["EndpointName"], "VariantName": self._request["VariantName"]}
 
     def health_seconds(self) -> float:
         """Return the time of the variant, or else AWS's."""

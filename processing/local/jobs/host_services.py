@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from processing.local.jobs.gateway import Gateway, signing_environment
 from processing.local.jobs.resource_sampler import Sampler
 from processing.local.limits import GIB, OUT_OF_MEMORY, DiskWatch, HostLimits
-from processing.local.stores.metrics import MetricStore
+from processing.local.stores.metrics import HostSamples, MetricStore
 
 if TYPE_CHECKING:
     import _socket
@@ -26,7 +26,7 @@ class HostServices:
     Args:
         home: the engine's folder.
         work: the host's folder.
-        host: the host's name in the metrics, such as `my-job/algo-1`.
+        dimensions: the dimensions of its metrics.
         cpu_slot: a number that differs between hosts, so that hosts use different CPUs.
         plan: the job's execution plan.
         volume: the size of the host's disk volume, in GB.
@@ -38,7 +38,7 @@ class HostServices:
         self,
         home: Path,
         work: Path,
-        host: str,
+        dimensions: Mapping[str, str],
         cpu_slot: int,
         plan: ExecutionPlan,
         volume: int,
@@ -50,7 +50,8 @@ class HostServices:
         self._volume = volume
         self._limits = HostLimits(plan.limits, work, cpu_slot)
         self._disk = DiskWatch(work, volume * GIB)
-        self._sampler = Sampler(host, MetricStore(home, namespace=namespace), self._disk, plan.memory, plan.sample)
+        samples = HostSamples(MetricStore(home), namespace, dimensions)
+        self._sampler = Sampler(samples, self._disk, plan.memory, plan.sample)
         self._options = plan.gateway
         self._gateway = None if plan.gateway is None or own_network else Gateway(home, plan.gateway)
         self._pipes: Pipes | None = None

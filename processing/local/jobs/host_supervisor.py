@@ -34,6 +34,7 @@ from processing.local.sandboxes.base import Bind, HostSpec, SandboxError, addres
 from processing.local.sandboxes.private_folders import kept_paths
 from processing.local.stores.jobs import HostEnd, JobRecord, JobStore
 from processing.local.stores.logs import LogStore
+from processing.local.stores.metrics import HOST_DIMENSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,7 +106,7 @@ class HostSupervisor:
         self._services = HostServices(
             home,
             self._work,
-            self.metrics_host(),
+            self.metric_dimensions(),
             record.id + number,
             self._plan,
             self.volume(),
@@ -117,9 +118,9 @@ class HostSupervisor:
 
     # The contract of the kind
 
-    def metrics_host(self) -> str:
-        """Return the host's name in the metrics, such as `my-job/algo-1`."""
-        return f"{self._record.name}/{contract.host_name(self._number)}"
+    def metric_dimensions(self) -> Mapping[str, str]:
+        """Return the dimensions of the host's metrics: its name, such as `my-job/algo-1`."""
+        return {HOST_DIMENSION: f"{self._record.name}/{contract.host_name(self._number)}"}
 
     def inputs(self) -> Sequence[Mapping[str, Any]]:
         """Return the inputs, each with the members of a processing job's S3Input."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     class SampleStore(Protocol):
         """A store of samples."""
 
-        def append(self, host: str, samples: list[tuple[float, dict[str, float]]]) -> object:
+        def append(self, samples: list[tuple[float, dict[str, float]]]) -> object:
             """Store samples: pairs of a time, in seconds since the epoch, and values by metric."""
 
 
@@ -50,16 +50,14 @@ class Sampler(threading.Thread):
     """A thread that samples one host. No log line has to wait for it.
 
     Args:
-        host: the host's name in the metrics, such as `my-job/algo-1`.
-        store: the store of the samples.
+        store: the store of the host's samples.
         disk: the measured use of the host's disk volume.
         memory: the bytes of memory that the host may use; None for the machine's memory.
         seconds: the time between two samples; it grows if sampling takes long.
     """
 
-    def __init__(self, host: str, store: SampleStore, disk: DiskWatch, memory: int | None, seconds: float) -> None:
+    def __init__(self, store: SampleStore, disk: DiskWatch, memory: int | None, seconds: float) -> None:
         super().__init__(daemon=True)
-        self._host = host
         self._store = store
         self._disk = disk
         self._memory = memory or _machine_memory()
@@ -133,7 +131,7 @@ class Sampler(threading.Thread):
         }
         self._last, self._last_time = use, now
         with contextlib.suppress(ProcessingError):  # on a full disk: a missing sample must not fail a job
-            self._store.append(self._host, [(time.time(), values)])
+            self._store.append([(time.time(), values)])
 
 
 def usage_of_tree(root: int) -> ResourceUsage:

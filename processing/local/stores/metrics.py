@@ -85,12 +85,10 @@ class MetricStore:
     Args:
         root: the engine's folder.
         now: returns the time in seconds since the epoch.
-        namespace: the namespace of the hosts' samples.
     """
 
-    def __init__(self, root: Path, *, now: Callable[[], float] = time.time, namespace: str = JOB_NAMESPACE) -> None:
+    def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._namespace = namespace
         self._database = Database(root / "metrics.sqlite3", _SCHEMA)
 
     def check(self) -> None:
@@ -98,21 +96,14 @@ class MetricStore:
         self._database.check()
 
     def append(self, host: str, samples: Sequence[tuple[float, Mapping[str, float]]]) -> None:
-        """Add samples of a host.
+        """Add samples of a host of a processing job.
 
         Args:
             host: `<job>/algo-<n>`.
             samples: times in seconds since the epoch, each with values by metric name, such as `CPUUtilization` (in
                 percent).
         """
-        by_name: dict[str, list[Sample]] = {}
-        for moment, values in samples:
-            for name, value in values.items():
-                by_name.setdefault(name, []).append(Sample.of(moment, float(value)))
-        self.put(
-            (Metric.of(self._namespace, name, {HOST_DIMENSION: host}), "Percent", found)
-            for name, found in by_name.items()
-        )
+        HostSamples(self, JOB_NAMESPACE, {HOST_DIMENSION: host}).append(samples)
 
     def put(self, series: Iterable[tuple[Metric, str, Sequence[Sample]]]) -> None:
         """Add samples of several metrics, each with its unit, in one transaction."""
@@ -263,6 +254,31 @@ def _find(connection: sqlite3.Connection, metric: Metric, column: str) -> str | 
     row = connection.execute(statement, (metric.namespace, metric.name, _dimensions_json(metric))).fetchone()
     found: str | int | None = None if row is None else row[0]
     return found
+
+
+class HostSamples:
+    """The samples of one host.
+
+    Args:
+        store: the store.
+        namespace: the namespace of the samples.
+        dimensions: the dimensions of the samples.
+    """
+
+    def __init__(self, store: MetricStore, namespace: str, dimensions: Mapping[str, str]) -> None:
+        self._store = store
+        self._namespace = namespace
+        self._dimensions = dict(dimensions)
+
+    def append(self, samples: Sequence[tuple[float, Mapping[str, float]]]) -> None:
+        """Add samples: times in seconds since the epoch, each with values by metric, in percent."""
+        by_name: dict[str, list[Sample]] = {}
+        for moment, values in samples:
+            for name, value in values.items():
+                by_name.setdefault(name, []).append(Sample.of(moment, float(value)))
+        self._store.put(
+            (Metric.of(self._namespace, name, self._dimensions), "Percent", found) for name, found in by_name.items()
+        )
 
 
 def _metric_id(connection: sqlite3.Connection, metric: Metric) -> int:

@@ -115,8 +115,7 @@ class _Kept:
     def __init__(self) -> None:
         self.samples: list[dict[str, float]] = []
 
-    def append(self, host: str, samples: list[tuple[float, dict[str, float]]]) -> None:
-        assert host == "job/algo-1"
+    def append(self, samples: list[tuple[float, dict[str, float]]]) -> None:
         self.samples += [values for _, values in samples]
 
 
@@ -124,7 +123,7 @@ def test_without_proc_nothing_is_sampled(tmp_path: Path, monkeypatch: pytest.Mon
     """Another system has no figures, and no errors either."""
     monkeypatch.setattr(sampling, "_PROC", tmp_path / "none")
     kept = _Kept()
-    sampler = Sampler("job/algo-1", kept, DiskWatch(tmp_path, 1 << 30), None, 0.001)
+    sampler = Sampler(kept, DiskWatch(tmp_path, 1 << 30), None, 0.001)
     sampler.watch(os.getpid())
     sampler.finish()
     assert kept.samples == []
@@ -133,7 +132,7 @@ def test_without_proc_nothing_is_sampled(tmp_path: Path, monkeypatch: pytest.Mon
 def test_sampling_costs_next_to_nothing(tmp_path: Path) -> None:
     """A sample of a process costs less than a hundredth of the second between two of them."""
     kept = _Kept()
-    sampler = Sampler("job/algo-1", kept, DiskWatch(tmp_path, 1 << 30), None, 1.0)
+    sampler = Sampler(kept, DiskWatch(tmp_path, 1 << 30), None, 1.0)
     began = time.thread_time()
     for _ in range(100):
         sampler._sample(usage_of_tree(os.getpid()))

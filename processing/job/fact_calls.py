@@ -1,0 +1,103 @@
+"""Calls for the facts on a card. A refused one leaves its part out, since a card shows what it can."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from processing.session.session import Session
+
+_POINTS: Final = 120  # of a line
+_TAIL: Final = 20  # lines
+_LAST_SECONDS: Final = 120  # of a failed job, whose lines are read
+_SHORT_PERIODS: Final = (1, 5, 10, 30)  # of the engine's samples; AWS has one a minute
+
+
+def call(session: Session, service: str, operation: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the answer of a call; nothing if it is refused."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from processing.exceptions import ProcessingError
+
+    try:
+        answer: Mapping[str, Any] = session.api.call(service, operation, params)
+    except (ProcessingError, BotoCoreError, ClientError):
+        return {}
+    return answer
+
+
+def read_metrics(
+    session: Session,
+    metrics: Mapping[str, tuple[str, str, Mapping[str, str], str]],
+    begin: datetime,
+    end: datetime,
+) -> dict[str, list[float]]:
+    """Return the values of metrics over time, in order of time, by one call.
+
+    Args:
+        session: the session.
+        metrics: the namespace, the name, the dimensions and the statistic of each, by an identifier.
+        begin: the begin of the time.
+        end: its end.
+    """
+    period = _period(session, (end - begin).total_seconds())
+    queries = [
+        {
+            "Id": identifier,
+            "MetricStat": {
+                "Metric": {
+                    "Namespace": namespace,
+                    "MetricName": name,
+                    "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
+                },
+                "Period": period,
+                "Stat": statistic,
+            },
+        }
+        for identifier, (namespace, name, dimensions, statistic) in metrics.items()
+    ]
+    margin = timedelta(seconds=period)
+    params = {"MetricDataQueries": queries, "StartTime": begin - margin, "EndTime": end + margin}
+    answer = call(session, "cloudwatch", "GetMetricData", {**params, "ScanBy": "TimestampAscending"})
+    return {result["Id"]: list(result.get("Values") or ()) for result in answer.get("MetricDataResults") or ()}
+
+
+def _period(session: Session, seconds: float) -> int:
+    """Return the seconds between two points, of which a line has at most `_POINTS`."""
+    short = [each for each in _SHORT_PERIODS if session.is_local and seconds <= each * _POINTS]
+    return short[0] if short else 60 * max(1, -int(-seconds // (60 * _POINTS)))
+
+
+def line_spans(session: Session, group: str, name: str, created: datetime) -> dict[str, tuple[float, float]]:
+    """Return the seconds from a job's creation to the first and to the last line of each of its hosts.
+
+    Args:
+        session: the session.
+        group: the job's log group.
+        name: the job's name.
+        created: its creation.
+    """
+    params = {"logGroupName": group, "logStreamNamePrefix": f"{name}/"}
+    spans: dict[str, tuple[float, float]] = {}
+    for stream in call(session, "logs", "DescribeLogStreams", params).get("logStreams") or ():
+        first, last = stream.get("firstEventTimestamp"), stream.get("lastEventTimestamp")
+        match = re.match(r"algo-\d+", stream.get("logStreamName", "").removeprefix(f"{name}/"))
+        if match and first is not None and last is not None:
+            since = created.timestamp()
+            spans[match[0]] = (first / 1000 - since, last / 1000 - since)
+    return spans
+
+
+def last_lines(session: Session, group: str, prefix: str, end: datetime) -> list[str]:
+    """Return the last lines of log streams before a moment."""
+    begin = int((end.timestamp() - _LAST_SECONDS) * 1000)
+    params = {"logGroupName": group, "startTime": begin}
+    if prefix:
+        params["logStreamNamePrefix"] = prefix
+    answer = call(session, "logs", "FilterLogEvents", params)
+    return [event.get("message", "") for event in answer.get("events") or ()][-_TAIL:]

@@ -1,0 +1,98 @@
+"""The card of an endpoint: its state, its variants, and the use of each over the last hours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from processing.report.drawing import sparkline
+from processing.report.markup import card, escaped, fields, lines, link, reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MOST_VARIANTS: Final = 10  # drawn; AWS's default limit of an endpoint
+
+
+@attrs.frozen
+class Chart:
+    """A line of values over time.
+
+    Args:
+        name: the quantity.
+        values: the values, in order of time.
+        unit: their unit, with a blank before it.
+        most: the value at the upper edge; None for the largest one.
+    """
+
+    name: str
+    values: Sequence[float]
+    unit: str = ""
+    most: float | None = None
+
+
+@attrs.frozen
+class VariantUse:
+    """A variant of an endpoint, and its use.
+
+    Args:
+        name: its name.
+        summary: its weight and its instances, in words.
+        charts: its use over time.
+    """
+
+    name: str
+    summary: str
+    charts: Sequence[Chart] = ()
+
+
+@attrs.frozen
+class EndpointFacts:
+    """The facts on the card of an endpoint.
+
+    Args:
+        name: the endpoint's name.
+        status: its status.
+        details: further names and values.
+        variants: its variants.
+        span: the time of the charts, in words.
+        reason: the reason of a failure.
+        tail: the last lines of its log.
+        console_url: its page in AWS's console.
+    """
+
+    name: str
+    status: str
+    details: Sequence[tuple[str, object]] = ()
+    variants: Sequence[VariantUse] = ()
+    span: str = ""
+    reason: str | None = None
+    tail: Sequence[str] = ()
+    console_url: str | None = None
+
+
+def endpoint_card(facts: EndpointFacts) -> str:
+    """Return the card of an endpoint."""
+    variants = "".join(map(_variant, facts.variants[:_MOST_VARIANTS]))
+    drawn = any(variant.charts for variant in facts.variants)
+    inside = (
+        fields(facts.details),
+        reason(facts.reason),
+        f'<div class="sm-hosts">{variants}</div>' if variants else "",
+        f'<p class="sm-note">{escaped(facts.span)}</p>' if drawn and facts.span else "",
+        lines(facts.tail),
+        link(facts.console_url, "AWS console"),
+    )
+    return card(facts.name, "".join(inside), status=facts.status)
+
+
+def _variant(variant: VariantUse) -> str:
+    rows = "".join(
+        f"<span>{escaped(chart.name)}, peak {max(chart.values):,.0f}{escaped(chart.unit)}</span>"
+        f"{sparkline(f'{chart.name} of {variant.name}', chart.values, chart.most, chart.unit)}"
+        for chart in variant.charts
+        if chart.values
+    )
+    head = f"<span><b>{escaped(variant.name)}</b></span><span>{escaped(variant.summary)}</span>"
+    return f'<div class="sm-host">{head}{rows}</div>'
