@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import os
 import signal
@@ -114,7 +115,7 @@ def run(words: Sequence[str]) -> int:
         app.main(list(words), prog_name="processing")
     from processing.cli import exit_codes  # `--help` does without the tree of errors
 
-    with _Interrupts():
+    with Interrupts():
         return exit_codes.flushed(lambda: _run(list(words)))
 
 
@@ -139,21 +140,52 @@ def _run(words: list[str]) -> int:
     return result if isinstance(result, int) else exit_codes.COMPLETED
 
 
-class _Interrupts:
-    """Ctrl-C within the block: the first one is a KeyboardInterrupt, and the second one ends the process at once."""
+# Long enough to leave the finalizer in which an interrupt was dropped, and too short for a person to notice.
+_SOON: Final = 0.01
+
+
+class Interrupts:
+    """Ctrl-C within the block: the first one is a KeyboardInterrupt, and the second one ends the process at once.
+
+    Python drops an error that is raised in a finalizer, and a signal may arrive while a finalizer runs. An interrupt
+    that was dropped there is raised again, a moment later.
+    """
 
     def __enter__(self) -> None:
         self._before: Any = None
+        self._report_before = sys.unraisablehook
         if threading.current_thread() is threading.main_thread():
             self._before = signal.getsignal(signal.SIGINT)
             if self._before is not signal.SIG_IGN:  # a shell that starts a program in the background ignores Ctrl-C
                 signal.signal(signal.SIGINT, self._interrupt)
+                sys.unraisablehook = self._interrupt_again
 
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
+            sys.unraisablehook = self._report_before
 
     @staticmethod
     def _interrupt(_number: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
+
+    def _interrupt_again(self, dropped: sys.UnraisableHookArgs) -> None:
+        here = threading.current_thread() is threading.main_thread()
+        if not (here and issubclass(dropped.exc_type, KeyboardInterrupt)):
+            self._report_before(dropped)
+            return
+        signal.signal(signal.SIGINT, self._interrupt)
+        # An interrupt at once would be raised in this hook, and dropped too.
+        timer = threading.Timer(_SOON, _interrupt_main_thread)
+        timer.daemon = True
+        timer.start()
+
+
+def _interrupt_main_thread() -> None:
+    if hasattr(signal, "pthread_kill"):
+        ident = threading.main_thread().ident
+        assert ident is not None
+        signal.pthread_kill(ident, signal.SIGINT)  # it ends the thread's system call, too
+    else:
+        _thread.interrupt_main()

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from processing.local.settings import EngineSettings
+    from processing.local.stores.jobs import JobStore
     from processing.local.stores.logs import LogStore
     from processing.local.stores.metrics import MetricStore
     from processing.local.stores.objects import ObjectStore
@@ -18,7 +19,7 @@ class EngineContext(Protocol):
     """The stores and settings of one engine.
 
     Handlers and jobs depend on this protocol instead of `Engine`, so that they import nothing above them. `Engine`
-    satisfies it. Modules that need the job store open it in `home`.
+    satisfies it.
 
     Attributes:
         home: the engine's folder.
@@ -26,6 +27,7 @@ class EngineContext(Protocol):
         account: the account's number.
         region: the AWS region in ARNs.
         chosen_region: the region that images and keys of jobs have to fit; None for any.
+        jobs: the processing jobs.
         objects: the object store.
         logs: the log store.
         metrics: the metric store.
@@ -37,6 +39,7 @@ class EngineContext(Protocol):
     settings: EngineSettings
     region: str
     chosen_region: str | None
+    jobs: JobStore
     objects: ObjectStore
     logs: LogStore
     metrics: MetricStore

@@ -13,6 +13,7 @@ from processing.local.errors import ApiError, file_error, tolerating_full_disk
 from processing.local.home import check_folders, engine_home, explain_os_errors, prepare_home, require_locks
 from processing.local.reserve import keep_reserve, released_reserve
 from processing.local.stores.database import saving_space
+from processing.local.stores.jobs import JobStore
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
@@ -72,6 +73,7 @@ class Engine:
         account: the account's number.
         region: the AWS region in ARNs.
         chosen_region: the region that was given, which images and keys of jobs have to fit; None if none was given.
+        jobs: the processing jobs.
         objects: the object store.
         logs: the log store.
         metrics: the metric store.
@@ -92,6 +94,7 @@ class Engine:
         self.chosen_region = region
         with explain_os_errors(self.home):  # it makes folders
             self.objects = ObjectStore(self.home)
+        self.jobs = JobStore(self.home)
         self.logs = LogStore(self.home)
         self.metrics = MetricStore(self.home)
         self.queues = QueueStore(self.home)
@@ -132,11 +135,9 @@ class Engine:
         keep_reserve(self.home)
 
     def _open_stores(self) -> None:
-        from processing.local.stores.jobs import JobStore
-
         prepare_home(self.home)
         check_folders(self.home)
-        stores = (JobStore(self.home), self.objects, self.logs, self.metrics)
+        stores = (self.jobs, self.objects, self.logs, self.metrics)
         for store in stores:
             store.check()
 

@@ -266,10 +266,8 @@ class LocalSession(Session):
 
         It stays so after the job's end, of which a caller may not have heard yet.
         """
-        from processing.local.stores.jobs import JobStore
-
         try:
-            job = JobStore(self.engine.home).get(job_name)
+            job = self.engine.jobs.get(job_name)
         except (ApiError, EngineError, OSError):
             return None
         return "uploading" if '"uploading"' in job.state else None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +14,13 @@ import pytest
 import processing
 from processing import exceptions
 from processing.cli import main
+from processing.cli.app import Interrupts
 from processing.cli.exit_codes import code_of, end_by
 from processing.job.launch import Launch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from processing.job.submit import Submitted
 
 JOB = {"job_name": "clean", "status": "Failed"}
@@ -68,3 +75,43 @@ def test_ctrl_c_at_the_moment_of_the_submission(
     assert last == ("  stop:   processing stop there --local" if created else "Interrupted: no job was created.")
     for job in processing.jobs(session=processing.LocalSession()):
         job.exception()
+
+
+class Interrupted:
+    """An object whose finalizer is interrupted."""
+
+    def __del__(self) -> None:
+        """Press Ctrl-C."""
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_in_a_finalizer_is_not_lost() -> None:
+    """Python drops the error of a finalizer; the interrupt is raised again, also in a wait."""
+    report_before, handler_before = sys.unraisablehook, signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Interrupts():
+        _wait_after(Interrupted)
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGINT)) == (report_before, handler_before)
+
+
+def _wait_after(make: Callable[[], object]) -> None:
+    make()
+    assert not threading.Event().wait(60)
+
+
+def test_other_errors_of_finalizers_are_reported() -> None:
+    """The hook of the interrupts leaves all other errors to the hook before it."""
+    reported = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+        sys.unraisablehook = lambda dropped: reported.append(dropped.exc_type)
+        with Interrupts():
+            Failing()
+    assert reported == [ZeroDivisionError]
+
+
+class Failing:
+    """An object whose finalizer fails."""
+
+    def __del__(self) -> None:
+        """Divide by zero."""
+        _ = 1 / 0

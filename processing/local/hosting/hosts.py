@@ -13,7 +13,6 @@ from processing.local.hosting import supervisor
 from processing.local.jobs import events, host_processes
 from processing.local.reserve import keep_reserve
 from processing.local.stores.endpoints import EndpointState, EndpointStore, NewHost, Variant
-from processing.local.stores.jobs import JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +35,7 @@ class EndpointHosts:
     def __init__(self, engine: EngineContext, store: EndpointStore) -> None:
         self._engine = engine
         self._store = store
-        self._jobs = JobStore(engine.home)
+        self._jobs = engine.jobs
 
     def folder(self, variant: Variant) -> str:
         """Return the folder of the host of a variant, where its connections are handed out."""

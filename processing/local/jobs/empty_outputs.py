@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from processing.local.errors import ApiError
 from processing.local.jobs.data import file_path, is_file_uri, split_uri
-from processing.local.stores.jobs import JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,10 +24,9 @@ def empty_outputs(engine: EngineContext, job_name: str) -> list[str]:
     """
     if engine.settings.remote_s3_endpoint is not None:
         return []
-    store = JobStore(engine.home)
     try:
-        job = store.get(job_name)
-        items = (store.request(job.id).get("ProcessingOutputConfig") or {}).get("Outputs") or ()
+        job = engine.jobs.get(job_name)
+        items = (engine.jobs.request(job.id).get("ProcessingOutputConfig") or {}).get("Outputs") or ()
     except ApiError:
         return []
     # A Continuous output has files only if there is something to report while the job runs, such as an exception.

@@ -6,6 +6,7 @@ recorded in the outbox by the transaction that makes it. All times are seconds s
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -104,6 +105,12 @@ class JobStore:
         self._kind = kind
         self._database = job_database(root)
         self.outbox = outbox.Outbox(self._database)
+
+    def of_kind(self, kind: JobKind) -> JobStore:
+        """Return the store of the jobs of a kind, over the same database."""
+        other = copy.copy(self)
+        other._kind = kind  # noqa: SLF001 - a copy of this store
+        return other
 
     # --- requests of clients
 

@@ -13,6 +13,7 @@ from processing.local.handlers.sagemaker import SageMakerHandler
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
 from processing.local.settings import EngineSettings
+from processing.local.stores.jobs import JobStore
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
@@ -41,6 +42,7 @@ class Jobs:
         self.home = home
         self.settings = settings
         self.objects = ObjectStore(home)
+        self.jobs = JobStore(home)
         self.logs = LogStore(home)
         self.metrics = MetricStore(home)
         self.queues = QueueStore(home)

@@ -194,15 +194,12 @@ def test_a_job_outlives_its_killed_creator(jobs: Any) -> None:
     )
     request = jobs.request(script, name="orphan", outputs={"out": "s3://data/out"})
     creator = (
-        "import json, os, pathlib, sys, types\n"
-        "from processing.local.handlers.sagemaker import SageMakerHandler\n"
+        "import json, os, pathlib, sys\n"
+        "from processing.local.engine import Engine\n"
         "from processing.local.settings import EngineSettings\n"
-        "from processing.local.stores.logs import LogStore\n"
         "home, request = sys.argv[1:]\n"
-        "engine = types.SimpleNamespace(home=pathlib.Path(home), settings=EngineSettings(tick=0.01), "
-        "account='000000000000', region='us-east-1', chosen_region=None, objects=None, "
-        "logs=LogStore(pathlib.Path(home)))\n"
-        "SageMakerHandler(engine).operations['CreateProcessingJob'](json.loads(request))\n"
+        "engine = Engine(pathlib.Path(home), EngineSettings(tick=0.01))\n"
+        "engine.handle('sagemaker', 'CreateProcessingJob', json.loads(request))\n"
         "os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run(
@@ -238,15 +235,13 @@ def test_a_full_disk_ends_the_job_with_a_reason(tmp_path: Path) -> None:
 
 # No apostrophe in it: it is quoted in the command.
 _FILL = r"""
-import json, os, pathlib, sys, time, types
+import json, os, pathlib, sys, time
+from processing.local.engine import Engine
 from processing.local.errors import ApiError
 from processing.local.handlers.sagemaker import SageMakerHandler
 from processing.local.settings import EngineSettings
-from processing.local.stores.logs import LogStore
 home = pathlib.Path(sys.argv[1])
-engine = types.SimpleNamespace(home=home, settings=EngineSettings(tick=0.01, sandbox="rewriting"),
-                               account="000000000000", region="us-east-1", chosen_region=None, objects=None,
-                               logs=LogStore(home))
+engine = Engine(home, EngineSettings(tick=0.01, sandbox="rewriting"))
 operations = SageMakerHandler(engine).operations
 fill = "dd if=/dev/zero of=/opt/ml/processing/out/x bs=64k; while :; do head -c 100000 /dev/zero; echo; done"
 operations["CreateProcessingJob"]({
@@ -263,7 +258,7 @@ while time.monotonic() < deadline:
         break
     time.sleep(0.01)
 try:
-    lines = [event.message[:200] for event in LogStore(home).filter("/aws/sagemaker/ProcessingJobs")[0]]
+    lines = [event.message[:200] for event in engine.logs.filter("/aws/sagemaker/ProcessingJobs")[0]]
 except ApiError:  # the disk was full before the first line
     lines = []
 state = os.statvfs(home)

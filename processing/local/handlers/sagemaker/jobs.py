@@ -10,7 +10,6 @@ from processing.local.errors import ApiError
 from processing.local.handlers.sagemaker.common import DEFAULT_PAGE, arn_prefix, now, time_filters
 from processing.local.jobs import events, host_processes, leftovers
 from processing.local.reserve import keep_reserve
-from processing.local.stores.jobs import JobRecord, JobStore
 from processing.local.stores.list_query import ListQuery
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from processing.local.context import EngineContext
     from processing.local.jobs.execution_plan import ExecutionPlan
     from processing.local.stores.job_kinds import JobKind
+    from processing.local.stores.jobs import JobRecord
 
 
 class JobRunner:
@@ -37,7 +37,7 @@ class JobRunner:
         self._engine = engine
         self._kind = kind
         self._module = module
-        self.store = JobStore(engine.home, kind)
+        self.store = engine.jobs.of_kind(kind)
 
     def arn(self, name: str) -> str:
         """Return the ARN of the job with a name."""
