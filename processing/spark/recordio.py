@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from processing.local.programs.recordio import SupportsWrite
+
 __all__ = [
     "Record",
     "RecordIOError",
@@ -36,6 +38,7 @@ __all__ = [
     "encode_matrices",
     "encode_sparse",
     "iter_records",
+    "write_dense",
 ]
 
 _LIMIT = (1 << 31) - 1  # of a shape: readers have 32-bit numbers
@@ -53,6 +56,24 @@ def encode_dense(features: NDArray[Any], labels: NDArray[Any] | None = None, *, 
         RecordIOError: the values have another type, or the sizes differ.
     """
     return recordio.encode(features, labels, as_float32=as_float32)
+
+
+def write_dense(
+    file: SupportsWrite, features: NDArray[Any], labels: NDArray[Any] | None = None, *, as_float32: bool = False
+) -> None:
+    """Write a matrix to a file as RecordIO, in blocks of a few rows, so that large ones need no memory for all bytes.
+
+    Args:
+        file: a file that is open for bytes, or any object whose `write` takes them. It must not keep the blocks
+            themselves: the next one has their memory.
+        features: two dimensions: float32, float64, or integers of 32 bits.
+        labels: one number for each row, of the same types; None for records without a label.
+        as_float32: True to write numbers of any type as float32, as SageMaker Spark does.
+
+    Raises:
+        RecordIOError: the values have another type, or the sizes differ.
+    """
+    recordio.write(file, features, labels, as_float32=as_float32)
 
 
 def encode_sparse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,22 @@ def test_dense_rows_are_written_as_protobuf_writes_each_record(features: np.ndar
         for number, row in enumerate(features)
     )
     assert recordio.encode_dense(features, labels) == one_by_one
+    file = io.BytesIO()
+    recordio.write_dense(file, features, labels)
+    assert file.getvalue() == one_by_one
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_matrices_are_written_in_blocks(dtype: type) -> None:
+    """Matrices of several blocks, whose last one is shorter, have all rows; as bytes, and in a file behind others."""
+    matrix: Any = np.arange(784_000).reshape(1_000, 784).astype(dtype)
+    data = recordio.encode_dense(matrix, matrix[:, 0], as_float32=True)
+    assert np.array_equal([record.features["values"].values for record in recordio.iter_records(data)], matrix)
+    assert [record.label["values"].values[0] for record in recordio.iter_records(data)] == matrix[:, 0].tolist()
+    file = io.BytesIO(b"before")
+    file.seek(0, io.SEEK_END)
+    recordio.write_dense(file, matrix, matrix[:, 0], as_float32=True)
+    assert file.getvalue() == b"before" + data
 
 
 def test_matrices_are_written_row_by_row_with_their_shape() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -181,4 +182,6 @@ def test_training_data_have_the_bytes_of_the_jvm(name: str, vectors: list[Any], 
     """Dense, sparse, empty and mixed rows, NaN and infinity are written as by SageMaker Spark."""
     batch = pa.RecordBatch.from_pydict({"features": pa.array(vectors, TYPE), "label": pa.array(labels or [0.0] * 2)})
     layout = RecordIOFormat("features", None if labels is None else "label")
-    assert layout.encode(batch) == bytes.fromhex(JVM[name])
+    file = io.BytesIO()
+    layout.write(file, batch)
+    assert file.getvalue() == bytes.fromhex(JVM[name])

@@ -8,8 +8,9 @@ once, as a table of bytes. Other records are read by their layout (see `record_p
 from __future__ import annotations
 
 import io
+import itertools
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.local.programs.record import (
     FEATURES,
@@ -38,6 +39,14 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+
+class SupportsWrite(Protocol):
+    """A file that takes bytes."""
+
+    def write(self, data: Buffer, /) -> object:
+        """Write bytes."""
+
 
 MAGIC = 0xCED7230A
 """The first four bytes of each frame, as a number."""
@@ -100,6 +109,21 @@ def encode(features: NDArray[Any], labels: NDArray[Any] | None = None, *, as_flo
     Raises:
         RecordIOError: the values have another type, or the sizes differ.
     """
+    return _joined(*_dense_blocks(features, labels, as_float32=as_float32))
+
+
+def write(
+    file: SupportsWrite, features: NDArray[Any], labels: NDArray[Any] | None = None, *, as_float32: bool = False
+) -> None:
+    """Write to a file what `encode` returns, in blocks of a few rows."""
+    _, blocks = _dense_blocks(features, labels, as_float32=as_float32)
+    for block in blocks:
+        file.write(block)
+
+
+def _dense_blocks(
+    features: NDArray[Any], labels: NDArray[Any] | None, *, as_float32: bool
+) -> tuple[int, Iterator[Buffer]]:
     if features.ndim != 2 or (labels is not None and labels.shape != features.shape[:1]):
         raise RecordIOError("features must have two dimensions, and labels one value for each row")
     columns = [(FEATURES, "values", features)]
@@ -107,7 +131,7 @@ def encode(features: NDArray[Any], labels: NDArray[Any] | None = None, *, as_flo
         columns.append((LABEL, "values", labels.reshape(-1, 1)))
     if as_float32 and not features.size:
         columns = [(field, name, values.astype("<f4")) for field, name, values in columns]
-    return _encode(columns, as_float32=as_float32)
+    return _blocks(columns, as_float32=as_float32)
 
 
 def encode_answers(columns: Mapping[str, NDArray[Any]]) -> bytes:
@@ -116,7 +140,7 @@ def encode_answers(columns: Mapping[str, NDArray[Any]]) -> bytes:
     Args:
         columns: a vector or a matrix by name, all with the same number of rows.
     """
-    return _encode([(LABEL, name, column.reshape(len(column), -1)) for name, column in columns.items()])
+    return _joined(*_blocks([(LABEL, name, column.reshape(len(column), -1)) for name, column in columns.items()]))
 
 
 def encode_sparse(rows: SparseRows, labels: NDArray[Any] | None = None) -> bytes:
@@ -164,31 +188,56 @@ def _around(framed: bytes, label: int) -> tuple[bytes, bytes, bytes, bytes]:
     return before, between, after, behind
 
 
-def _encode(columns: Sequence[tuple[int, str, NDArray[Any]]], *, as_float32: bool = False) -> bytes:
-    """Encode dense columns, as one table of bytes if each record has the same length."""
-    import numpy as np
+def _joined(size: int, blocks: Iterator[Buffer]) -> bytes:
+    """Return the bytes of blocks, of a known size together."""
+    file = io.BytesIO()
+    if size:
+        # All memory at once. A file that grows takes new pages from the system, which cost more than the copy.
+        file.seek(size - 1)
+        file.write(b"\0")
+        file.seek(0)
+    for block in blocks:
+        file.write(block)
+    return file.getvalue()
 
+
+def _blocks(
+    columns: Sequence[tuple[int, str, NDArray[Any]]], *, as_float32: bool = False
+) -> tuple[int, Iterator[Buffer]]:
+    """Return the size of the records of dense columns, and their bytes in blocks. Each is valid until the next one."""
     kinds = [_FLOAT32 if as_float32 else kind_of(name, values) for _, name, values in columns]
-    count = len(columns[0][2])
     if INT32 in kinds or not all(values.size for _, _, values in columns):
-        return b"".join([frame(b"".join(each)) for each in zip(*(_entries(*it) for it in columns), strict=True)])
-    # One record tells the layout of all: the values of each column are the end of its entry.
+        records = [frame(b"".join(each)) for each in zip(*(_entries(*it) for it in columns), strict=True)]
+        return sum(map(len, records)), iter(records)
+    # One record has the layout of all: the values of each column are the end of its entry.
     firsts = [values[:1].astype(KINDS[kind]) for kind, (_, _, values) in zip(kinds, columns, strict=True)]
     entries = [_entries(field, name, first)[0] for first, (field, name, _) in zip(firsts, columns, strict=True)]
     template = frame(b"".join(entries))
+    ends = itertools.accumulate(map(len, entries), initial=_FRAME.size)
+    next(ends)
+    fields = [(end, KINDS[kind], values) for end, kind, (_, _, values) in zip(ends, kinds, columns, strict=True)]
+    return len(template) * len(columns[0][2]), _tables(template, fields)
+
+
+def _tables(template: bytes, fields: Sequence[tuple[int, str, NDArray[Any]]]) -> Iterator[Buffer]:
+    """Yield records as tables of bytes.
+
+    Args:
+        template: one record.
+        fields: for each column, the end of its values in the record, their type, and the values.
+    """
+    import numpy as np
+
+    count = len(fields[0][2])
     rows = min(count, max(1, _TABLE // len(template)))
     table = np.empty((rows, len(template)), np.uint8)
     table[:] = np.frombuffer(template, np.uint8)
-    file = io.BytesIO()
     for start in range(0, count, rows):
-        end = _FRAME.size
-        for first, kind, (_, _, values) in zip(entries, kinds, columns, strict=True):
-            end += len(first)
-            chosen = np.ascontiguousarray(values[start : start + rows], KINDS[kind])
+        for end, kind, values in fields:
+            chosen = np.ascontiguousarray(values[start : start + rows], kind)
             block = chosen.view(np.uint8).reshape(len(chosen), -1)
             table[: len(block), end - block.shape[1] : end] = block
-        file.write(table[: min(rows, count - start)].data)
-    return file.getvalue()
+        yield table[: min(rows, count - start)].data
 
 
 def _entries(field: int, name: str, values: NDArray[Any]) -> list[bytes]:

@@ -103,7 +103,7 @@ def write_files(batches: Iterable[Any], *, layout: TrainingFormat, folder: str) 
     try:
         with partial.open("wb") as file:
             for batch in batches:
-                file.write(layout.encode(batch))
+                layout.write(file, batch)
                 rows += len(batch)
         if rows:
             partial.rename(Path(folder, name))

@@ -5,13 +5,12 @@ pip's Spark has no file system for S3, so that these formats do not use Spark's 
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
 
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.spark.ml.serializers import CSV, LIBSVM, RECORDIO, encode_libsvm, encode_records, labels_of
+from processing.spark.ml.serializers import CSV, LIBSVM, RECORDIO, encode_libsvm, labels_of, write_as_records
 from processing.spark.ml.vectors import iter_runs
 
 if TYPE_CHECKING:
@@ -59,17 +58,13 @@ class TrainingFormat:
         """
         return b""
 
-    def encode(self, batch: Any) -> bytes:
-        """Return a batch of rows as bytes."""
+    def write(self, file: BinaryIO, batch: Any) -> None:
+        """Write a batch of rows to a file."""
         labels = None if self.label is None else labels_of(batch, self.label)
-        return b"".join(
-            [
-                self._encode_run(run.features, None if labels is None else labels[run.start : run.stop])
-                for run in iter_runs(batch.column(self.features))
-            ]
-        )
+        for run in iter_runs(batch.column(self.features)):
+            self._write_run(file, run.features, None if labels is None else labels[run.start : run.stop])
 
-    def _encode_run(self, features: Any, labels: Any) -> bytes:
+    def _write_run(self, file: BinaryIO, features: Any, labels: Any) -> None:
         raise NotImplementedError
 
 
@@ -83,8 +78,8 @@ class RecordIOFormat(TrainingFormat):
         """The media type of the training channel."""
         return RECORDIO
 
-    def _encode_run(self, features: Any, labels: Any) -> bytes:
-        return encode_records(features, labels)
+    def _write_run(self, file: BinaryIO, features: Any, labels: Any) -> None:
+        write_as_records(file, features, labels)
 
 
 class LibSVMFormat(TrainingFormat):
@@ -98,11 +93,11 @@ class LibSVMFormat(TrainingFormat):
         """The media type of the training channel."""
         return LIBSVM
 
-    def _encode_run(self, features: Any, labels: Any) -> bytes:
+    def _write_run(self, file: BinaryIO, features: Any, labels: Any) -> None:
         import numpy as np
 
         count = len(features.starts) - 1 if hasattr(features, "starts") else len(features)
-        return encode_libsvm(features, np.zeros(count) if labels is None else labels)
+        file.write(encode_libsvm(features, np.zeros(count) if labels is None else labels))
 
 
 class CSVFormat(TrainingFormat):
@@ -130,26 +125,25 @@ class CSVFormat(TrainingFormat):
             return b""
         return (self._separator.join(names) + "\n").encode()
 
-    def encode(self, batch: Any) -> bytes:
-        """Return a batch of rows as bytes."""
+    def write(self, file: BinaryIO, batch: Any) -> None:
+        """Write a batch of rows to a file."""
         if self.features:
-            return super().encode(batch)
+            super().write(file, batch)
+            return
         import pyarrow.csv
 
-        buffer = io.BytesIO()
         options = pyarrow.csv.WriteOptions(
             include_header=False, delimiter=self._separator, quoting_style="needed", batch_size=len(batch) or 1
         )
-        pyarrow.csv.write_csv(batch, buffer, options)
-        return buffer.getvalue()
+        pyarrow.csv.write_csv(batch, file, options)
 
-    def _encode_run(self, features: Any, labels: Any) -> bytes:
+    def _write_run(self, file: BinaryIO, features: Any, labels: Any) -> None:
         import numpy as np
 
         dense = features.to_dense() if hasattr(features, "to_dense") else features.reshape(len(features), -1)
         table = dense if labels is None else np.column_stack([labels, dense])
         lines = [self._separator.join(map(repr, row)) for row in table.tolist()]
-        return "".join([f"{line}\n" for line in lines]).encode()
+        file.write("".join([f"{line}\n" for line in lines]).encode())
 
 
 class ParquetFormat(TrainingFormat):
@@ -168,16 +162,14 @@ class ParquetFormat(TrainingFormat):
         """Return the columns of a frame that are written."""
         return list(names)
 
-    def encode(self, batch: Any) -> bytes:
-        """Return a batch of rows as a file."""
+    def write(self, file: BinaryIO, batch: Any) -> None:
+        """Write a batch of rows as a whole file."""
         import pyarrow as pa
         import pyarrow.parquet
 
         arrays = [_plain(column) for column in batch.columns]
-        buffer = io.BytesIO()
         table = pa.table(arrays, names=batch.schema.names)
-        pyarrow.parquet.write_table(table, buffer, compression=self.options.get("compression", "snappy"))
-        return buffer.getvalue()
+        pyarrow.parquet.write_table(table, file, compression=self.options.get("compression", "snappy"))
 
 
 def _plain(column: Any) -> Any:

@@ -5,7 +5,7 @@ A serializer of your own overrides `encode`, which has a whole Arrow batch, or `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from processing.local.programs import csv_rows, libsvm
 from processing.local.programs.rows import SparseRows, from_dense
@@ -183,6 +183,17 @@ def encode_records(features: NDArray[Any] | SparseRows, labels: NDArray[Any] | N
         if features.ndim == 3:
             return recordio.encode_matrices(features.astype(np.float32), label)
         return recordio.encode_dense(features, label, as_float32=True)
+
+
+def write_as_records(file: BinaryIO, features: NDArray[Any] | SparseRows, labels: NDArray[Any] | None) -> None:
+    """Write to a file what `encode_records` returns. Dense rows need no memory for all bytes."""
+    import numpy as np
+
+    if isinstance(features, SparseRows) or features.ndim == 3:
+        file.write(encode_records(features, labels))
+        return
+    with np.errstate(over="ignore"):
+        recordio.write_dense(file, features, labels, as_float32=True)
 
 
 def encode_libsvm(features: NDArray[Any] | SparseRows, labels: NDArray[Any] | None) -> bytes:

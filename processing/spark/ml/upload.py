@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import logging
 import sys
@@ -204,8 +205,10 @@ def upload_batches(
         for batch in batches:
             if not len(batch):
                 continue
-            header = b"" if writer.pending else layout.header(batch.schema.names)
-            writer.add(header + layout.encode(batch), len(batch), whole=not layout.concatenable)
+            if writer.is_empty:
+                writer.file.write(layout.header(batch.schema.names))
+            layout.write(writer.file, batch)
+            writer.added(len(batch), whole=not layout.concatenable)
         written = writer.finish()
         if written:
             keys, rows, lengths = zip(*written, strict=True)
@@ -229,34 +232,37 @@ class _ObjectWriter:
         self, session: Session, prefix: S3Uri, name: Callable[[int], str], kms_key: str | None, owner: str | None
     ) -> None:
         self.transform: Callable[[bytes], bytes] = bytes
-        self.pending: list[bytes] = []
+        self.file = io.BytesIO()
         self._session, self._prefix, self._name = session, prefix, name
         self._kms_key, self._owner = kms_key, owner
-        self._rows = self._size = 0
+        self._rows = 0
         self._written: list[tuple[str, int, int]] = []
         self._pool = ThreadPoolExecutor(1)
         self._sending: Future[None] | None = None
 
-    def add(self, content: bytes, rows: int, *, whole: bool) -> None:
-        self.pending.append(content)
+    @property
+    def is_empty(self) -> bool:
+        return not self._rows
+
+    def added(self, rows: int, *, whole: bool) -> None:
+        """Count rows that were written to `file`, and send the object if it is complete."""
         self._rows += rows
-        self._size += len(content)
-        if whole or self._size >= _OBJECT_SIZE:
+        if whole or self.file.tell() >= _OBJECT_SIZE:
             self._send()
 
     def _send(self) -> None:
         if self._sending is not None:
             self._sending.result()
         target = self._prefix / self._name(len(self._written))
-        body = self.transform(b"".join(self.pending))
+        body = self.transform(self.file.getvalue())
         self._written.append((target.key, self._rows, len(body)))
         self._sending = self._pool.submit(
             put_bytes, self._session.api, body, target, kms_key=self._kms_key, expected_owner=lambda _: self._owner
         )
-        self.pending, self._rows, self._size = [], 0, 0
+        self.file, self._rows = io.BytesIO(), 0
 
     def finish(self) -> list[tuple[str, int, int]]:
-        if self.pending:
+        if not self.is_empty:
             self._send()
         if self._sending is not None:
             self._sending.result()
