@@ -236,20 +236,26 @@ class LocalSession(Session):
         """
         from processing.local import sandboxes
         from processing.local.jobs.description import with_defaults
-        from processing.local.jobs.execution_planner import other_python
+        from processing.local.jobs.execution_planner import other_python, spark_problem
         from processing.local.jobs.project_paths import remember_sources
         from processing.local.jobs.validation import check_runnable
+        from processing.local.jobs.workload import processing_workload
         from processing.request.warnings import note_in_plan
 
         self.engine.check()
+        complete = with_defaults(request.to_boto())
         try:
-            check_runnable(with_defaults(request.to_boto()), runs_image=self.engine.settings.runs_images)
+            check_runnable(complete, runs_image=self.engine.settings.runs_images)
         except ApiError as error:
             raise EngineError(error.message) from error
         self.engine.settings.check_sinks()
         sandbox = sandboxes.sandbox_for(self.engine.settings)
-        if not sandbox.runs_image:
-            python = self.engine.settings.interpreter(request.image_uri)
+        python = None if sandbox.runs_image else self.engine.settings.interpreter(request.image_uri)
+        workload, isolation = processing_workload(complete), "network_config.enable_network_isolation"
+        problem = spark_problem(self.engine.settings, python, workload, isolation)
+        if problem is not None:
+            raise EngineError(problem)
+        if python is not None:
             note_in_plan(other_python(python, request.image_uri))
             remember_sources(request.job_name, (upload.source for upload in pending.uploads))
         if sandbox.name == "rewriting":

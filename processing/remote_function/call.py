@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing import default_sessions
+from processing.config.defaults import fill_network
 from processing.exceptions import CapacityError, ConfigurationError, EngineError
+from processing.processors.host_network import isolation_problem
 from processing.remote_function.bundle import CallContent, members_of
 from processing.remote_function.call_processor import CallProcessor
 from processing.remote_function.checkpoint_location import checkpoints_among
@@ -124,7 +126,7 @@ class RemoteCall:
             settings = settings.evolve({"role": session.config.get("SageMaker.ProcessingJob.RoleArn")})
             settings = settings if settings.role else settings.evolve({"role": get_execution_role(session)})
         processor = self._processor(settings, session)
-        problem = self._engine_problem(session)
+        problem = self._engine_problem(settings, session)
         if problem is not None:
             raise EngineError(problem)
         with _named_as_given(settings):
@@ -177,16 +179,23 @@ class RemoteCall:
         processor = self._processor(settings, session)
         plan = processor.plan(outputs=processor.own_outputs(), arguments=processor.places, job_name=settings.job_name)
         problems = [_as_given(problem, settings) for problem in plan.problems]
-        missing = self._engine_problem(session)
+        missing = self._engine_problem(settings, session)
         return attrs.evolve(plan, problems=(*problems, *(() if missing is None else (missing,))))
 
-    def _engine_problem(self, session: Session) -> str | None:
+    def _engine_problem(self, settings: RemoteSettings, session: Session) -> str | None:
         """Return why the embedded engine cannot run the call; None if it can, and for AWS."""
-        if self.settings.spark_config is None:
+        launchers = {"Spark": settings.spark_config, "torchrun": settings.use_torchrun, "mpirun": settings.use_mpirun}
+        launcher = next((name for name, given in launchers.items() if given), None)
+        if launcher is None:
             return None
+        network = fill_network(session.config, settings.network_config)
+        instances = (settings.instance_count, settings.instance_preferences)
+        problem = isolation_problem(session, launcher, *instances, network)
+        if problem is not None or settings.spark_config is None:
+            return problem
         from processing.spark.base import engine_problem
 
-        return engine_problem(session, str(self.settings.image_uri))
+        return engine_problem(session, str(settings.image_uri))
 
     def _complete(self, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
         """Return the complete settings and the session. Refuse several instances for a call that needs one."""
@@ -285,7 +294,5 @@ def complete_settings(settings: RemoteSettings, *, offline: bool = False) -> tup
 
 def is_isolated(settings: RemoteSettings, session: Session) -> bool:
     """Return whether the job has no network."""
-    from processing.config.defaults import fill_network
-
     network = fill_network(session.config, settings.network_config)
     return network is not None and bool(network.enable_network_isolation)

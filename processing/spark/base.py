@@ -17,6 +17,7 @@ from processing.processors import ScriptProcessor
 from processing.processors.base import INPUT_DIRECTORY
 from processing.processors.code_bundle import is_directory, pack_code
 from processing.processors.framework_image import find_image_for, image_query
+from processing.processors.host_network import isolation_problem
 from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri
 from processing.spark.configuration import configuration_body
@@ -188,7 +189,10 @@ class SparkProcessorBase(ScriptProcessor):
 
     def _engine_problem(self) -> str | None:
         """Return why the embedded engine cannot run a Spark application; None if it can, and for AWS."""
-        return engine_problem(self.sagemaker_session, str(self.image_uri))
+        session = self.sagemaker_session
+        instances = (self.instance_count, self.instance_preferences)
+        problem = isolation_problem(session, "Spark", *instances, self.network_config)
+        return problem or engine_problem(session, str(self.image_uri))
 
     def _call_hooks(
         self, hooks: HookArguments, options: CodeOptions

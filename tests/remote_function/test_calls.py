@@ -18,6 +18,7 @@ import pytest
 from processing import (
     ConfigurationError,
     DeserializationError,
+    EngineError,
     LocalSession,
     NetworkConfig,
     RemoteFunctionError,
@@ -501,6 +502,20 @@ def test_every_sandbox(tmp_path: Path, sandbox: Any) -> None:
     assert function(2) == 0.5
     with pytest.raises(ZeroDivisionError):
         function(0)
+
+
+@pytest.mark.parametrize("launcher", ["use_torchrun", "use_mpirun"])
+def test_isolated_hosts_of_a_launcher(local_session: LocalSession, launcher: str) -> None:
+    """A program that connects several hosts is refused under network isolation, before anything is uploaded."""
+    network = NetworkConfig(enable_network_isolation=True)
+    options: Any = {launcher: True, "instance_type": "local", "network_config": network}
+    function = remote(lambda: 1, sagemaker_session=local_session, instance_count=2, **options)
+    program = launcher.removeprefix("use_")
+    expected = f"network_config.enable_network_isolation: {program} connects the 2 hosts of a job"
+    with pytest.raises(EngineError, match=expected):
+        function.submit()
+    assert expected in function.plan().problems[0]
+    assert local_session.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_a_name_that_is_taken(run: Any) -> None:

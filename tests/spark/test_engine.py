@@ -20,6 +20,8 @@ from processing import (
     JobFailedError,
     LocalSession,
     NetworkConfig,
+    ProcessingInput,
+    Processor,
     attach,
     submit_all,
 )
@@ -207,7 +209,7 @@ def test_a_command_that_the_image_refuses_is_refused(
     assert any(line.startswith(("Usage: smspark-submit", "smspark-submit: --")) for line in lines_of(job))
 
 
-def create(session: LocalSession, words: list[str], hosts: int = 1) -> ProcessingJob:
+def create(session: LocalSession, words: list[str], hosts: int = 1, **members: Any) -> ProcessingJob:
     """Create a job as a client without this package does."""
     cluster = {"InstanceCount": hosts, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}
     session.client("sagemaker").create_processing_job(
@@ -215,6 +217,7 @@ def create(session: LocalSession, words: list[str], hosts: int = 1) -> Processin
         RoleArn="arn:aws:iam::000000000000:role/processing",
         AppSpecification={"ImageUri": "mine:1", "ContainerEntrypoint": words},
         ProcessingResources={"ClusterConfig": cluster},
+        **members,
     )
     return attach("spark", session)
 
@@ -273,10 +276,35 @@ def test_a_java_that_is_too_old_is_named(
         processor.run("app.py")
 
 
-def test_isolated_hosts_cannot_meet(session: LocalSession) -> None:
-    """The engine gives each host of an isolated job a network of its own, and the error says so."""
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+def test_isolated_hosts_are_refused(tmp_path: Path, sandbox: Any) -> None:
+    """Several hosts with network isolation are refused before an upload, where the sandbox isolates them."""
+    engine = LocalSession(tmp_path / "engine", python=sys.executable, tick=0.01, sandbox=sandbox, cpus=1, memory_gb=2)
     network = NetworkConfig(enable_network_isolation=True)
-    processor = PySparkProcessor(None, "local", 2, "3.3", sagemaker_session=session, network_config=network)
-    with pytest.raises(JobFailedError) as caught:
-        processor.run("app.py", logs=False)
-    assert "with network isolation" in (caught.value.exit_message or "")
+
+    def processor(**options: Any) -> PySparkProcessor:
+        return PySparkProcessor(
+            framework_version="3.3", sagemaker_session=engine, network_config=network, **{"role": None, **options}
+        )
+
+    several: list[PySparkProcessor] = [
+        processor(instance_type="local", instance_count=2),
+        processor(instance_preferences=[{"InstanceType": "ml.m5.large", "InstanceCount": 2}]),
+    ]
+    if sandbox == "rewriting":
+        assert [each.plan("app.py").problems for each in several] == [(), ()]
+        return
+    for each in several:
+        with pytest.raises(EngineError, match=r"^network_config.enable_network_isolation: Spark connects the 2 hosts"):
+            each.run("app.py", logs=False)
+        assert "network_config.enable_network_isolation" in each.plan("app.py").problems[0]
+    raw = Processor(
+        None, "image", 2, "local", ["smspark-submit", "app.py"], sagemaker_session=engine, network_config=network
+    )
+    with pytest.raises(EngineError, match=r"^network_config.enable_network_isolation: Spark connects the 2 hosts"):
+        raw.run(inputs=[ProcessingInput("app.py", "/opt/ml/processing/input/code")])
+    with pytest.raises(ClientError, match=r"NetworkConfig.EnableNetworkIsolation: Spark connects the 2 hosts"):
+        create(engine, ["smspark-submit", "app.py"], 2, NetworkConfig={"EnableNetworkIsolation": True})
+    assert engine.client("s3").list_buckets()["Buckets"] == []
+    one = processor(instance_type="local", instance_count=1).run("app.py", logs=False)
+    assert one.describe()["ProcessingJobStatus"] == "Completed"

@@ -60,7 +60,7 @@ def make_execution_plan(engine: EngineContext, workload: Workload) -> ExecutionP
         settings.check_sinks()
     except (ConfigurationError, EngineError) as error:
         raise ApiError("ValidationException", str(error)) from error
-    problem = None if python is None else _spark_problem(python, workload)
+    problem = spark_problem(settings, python, workload)
     if problem is not None:
         raise ApiError("ValidationException", problem)
     _check_code(engine, settings, sandbox, workload, program)
@@ -108,9 +108,26 @@ def _program(settings: EngineSettings, workload: Workload) -> ImageProgram | Non
     return program
 
 
-def _spark_problem(python: Interpreter, workload: Workload) -> str | None:
-    """Return why a job of `smspark-submit` cannot run; None if it can, and for other jobs."""
-    if list(workload.words[:1]) != [SPARK_SUBMIT] or shutil.which(SPARK_SUBMIT) is not None:
+def spark_problem(
+    settings: EngineSettings,
+    python: Interpreter | None,
+    workload: Workload,
+    isolation: str = "NetworkConfig.EnableNetworkIsolation",
+) -> str | None:
+    """Return why a job of `smspark-submit` cannot run; None if it can, and for other jobs.
+
+    Args:
+        settings: the engine's settings.
+        python: the interpreter in place of the image; None for a sandbox that runs the image.
+        workload: the job.
+        isolation: the name of the setting for network isolation.
+    """
+    if list(workload.words[:1]) != [SPARK_SUBMIT]:
+        return None
+    problem = sandboxes.isolation_problem(settings, "Spark", workload.hosts, isolated=workload.isolated)
+    if problem is not None:
+        return f"{isolation}: {problem}"
+    if python is None or shutil.which(SPARK_SUBMIT) is not None:
         return None
     from processing.local.spark.installation import installation_problem  # few jobs are Spark applications
 

@@ -22,6 +22,7 @@ class Workload(NamedTuple):
         instance_type: the type of its instances.
         longest: the longest time that its keys have to last, in seconds.
         isolated: whether it has no network.
+        hosts: the number of its hosts.
         words: its command line; empty for that of its image, or of the program in place of the image.
         inputs: its inputs, each with the members of a processing job's S3Input.
         places: the paths of this machine that it uses in place.
@@ -33,6 +34,7 @@ class Workload(NamedTuple):
     instance_type: str
     longest: int
     isolated: bool
+    hosts: int = 1
     words: Sequence[str] = ()
     inputs: Sequence[Mapping[str, Any]] = ()
     places: Sequence[str] = ()
@@ -53,6 +55,7 @@ def processing_workload(request: Mapping[str, Any]) -> Workload:
         instance_type=selected_instances(request)[0],
         longest=request["StoppingCondition"]["MaxRuntimeInSeconds"],
         isolated=bool((request.get("NetworkConfig") or {}).get("EnableNetworkIsolation")),
+        hosts=selected_instances(request)[1],
         words=[*app.get("ContainerEntrypoint", ()), *app.get("ContainerArguments", ())],
         inputs=data,
         places=places_in_use([*data, *outputs(request)]),
@@ -75,6 +78,7 @@ def training_workload(request: Mapping[str, Any]) -> Workload:
         instance_type=request["ResourceConfig"]["InstanceType"],
         longest=request["StoppingCondition"]["MaxRuntimeInSeconds"],
         isolated=bool(request.get("EnableNetworkIsolation")),
+        hosts=request["ResourceConfig"].get("InstanceCount", 1),
         words=[*algorithm.get("ContainerEntrypoint", ()), *algorithm.get("ContainerArguments", ())],
         inputs=channels,
         places=places_in_use([*channels, *([] if checkpoints is None else [checkpoints])]),

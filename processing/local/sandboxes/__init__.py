@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from processing.local.settings import EngineSettings
 
-__all__ = ["Bind", "HostCommand", "HostSpec", "Sandbox", "SandboxError", "choose", "restore", "sandbox_for"]
+__all__ = [
+    "Bind",
+    "HostCommand",
+    "HostSpec",
+    "Sandbox",
+    "SandboxError",
+    "choose",
+    "isolation_problem",
+    "restore",
+    "sandbox_for",
+]
 
 _KINDS = {"bubblewrap": "Bubblewrap", "namespaces": "Namespaces", "rewriting": "Rewriting"}
 """Module and class of each sandbox without an image, the best first. A supervisor imports only the one it needs."""
@@ -35,6 +45,23 @@ def sandbox_for(settings: EngineSettings) -> Sandbox:
         return choose(settings.sandbox)
     return _container(
         settings.container_program, settings.resolved_container_options(), settings.cpus, settings.memory_gb
+    )
+
+
+def isolation_problem(settings: EngineSettings, program: str, hosts: int, *, isolated: bool) -> str | None:
+    """Return why a program that connects the hosts of its job cannot run; None if it can.
+
+    Args:
+        settings: the engine's settings.
+        program: the program, for the message.
+        hosts: the number of hosts.
+        isolated: True for a job with network isolation.
+    """
+    if not isolated or hosts < 2 or not sandbox_for(settings).isolates_network:
+        return None
+    return (
+        f"{program} connects the {hosts} hosts of a job, and with network isolation they do not reach each other on "
+        "the local engine; take one instance, or leave network isolation out"
     )
 
 

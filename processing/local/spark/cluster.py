@@ -156,8 +156,7 @@ class Cluster:
         try:
             socket.create_connection((host, int(port)), timeout=_START_SECONDS).close()
         except OSError as error:
-            reason = "with network isolation, the hosts of a job do not reach each other on the local engine"
-            raise ClusterError(f"this host cannot reach the master at {master} ({error}); {reason}") from error
+            raise ClusterError(f"this host cannot reach the master at {master}: {error}") from error
         resources = ["--cores", str(share.cores), "--memory", f"{share.memory}M", "--work-dir", str(self.work)]
         arguments = ["--host", self._address, "--port", "0", "--webui-port", "0", *resources, master]
         self._start("worker", _WORKER, arguments, _WORKER_READY)
