@@ -194,7 +194,7 @@ class ProcessingJobTrigger(BaseTrigger):
         """Wait for the job's end without a thread, and yield one event with the job's name."""
         from processing.job.wait import wait_async
 
-        await wait_async([await asyncio.to_thread(self._find)])
+        await wait_async([await asyncio.to_thread(self._find)], quiet=True)
         yield TriggerEvent({"job_name": self.job_name})
 
     async def on_kill(self) -> None:

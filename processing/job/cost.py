@@ -158,13 +158,35 @@ def console_url(session: Session, name: str, part: str = "processing-jobs") -> s
         name: its name.
         part: the part of the console: `processing-jobs`, `jobs` (of training), `transform-jobs` or `endpoints`.
     """
+    page = _console_list(session, part)
+    return None if page is None else f"{page}/{name}"
+
+
+def _console_list(session: Session, part: str) -> str | None:
+    """Return the page of a part of the AWS console; None if there is none."""
     if session.is_local or not is_aws(session.client("sagemaker").meta.endpoint_url):
         return None
     region = session.boto_region_name
     host = next(host for prefix, host in _CONSOLES.items() if region.startswith(prefix))
-    if host is None:
-        return None
-    return f"{host.format(region=region)}/sagemaker/home?region={region}#/{part}/{name}"
+    return host and f"{host.format(region=region)}/sagemaker/home?region={region}#/{part}"
+
+
+def jobs_place(session: Session) -> str:
+    """Return the place of a session's jobs: their page in the AWS console if there is one. Makes no call."""
+    if session.is_local:
+        return ON_THIS_MACHINE
+    endpoint = session.client("sagemaker").meta.endpoint_url
+    if not is_aws(endpoint):  # an engine that is served, or another stand-in
+        return f"at {endpoint}"
+    return _console_list(session, "processing-jobs") or session.boto_region_name
+
+
+def hourly_price_of(session: Session, instances: list[Instances]) -> float | None:
+    """Return the price of a job's instances in US dollars an hour, without a call; None if it is not known."""
+    if session.is_local or not is_aws(session.client("sagemaker").meta.endpoint_url):
+        return 0.0
+    # Of several preferences, AWS's choice is not known before the job runs.
+    return instances[0].price(session.boto_region_name, 1.0)[0] if len(instances) == 1 else None
 
 
 def facts_of_request(session: Session, request: ProcessingRequest) -> RunFacts:
@@ -174,11 +196,5 @@ def facts_of_request(session: Session, request: ProcessingRequest) -> RunFacts:
 
 def run_facts(session: Session, job_name: str, instances: list[Instances], *, shows_outputs: bool = True) -> RunFacts:
     """Return the facts that a display shows about a job, without a call. Its instances may not be known."""
-    if session.is_local:
-        return RunFacts(job_name, ON_THIS_MACHINE, 0.0, shows_outputs)
-    endpoint = session.client("sagemaker").meta.endpoint_url
-    if not is_aws(endpoint):  # an engine that is served, or another stand-in
-        return RunFacts(job_name, f"at {endpoint}", 0.0, shows_outputs)
-    # Of several preferences, AWS's choice is not known before the job runs.
-    usd = instances[0].price(session.boto_region_name, 1.0)[0] if len(instances) == 1 else None
-    return RunFacts(job_name, console_url(session, job_name) or session.boto_region_name, usd, shows_outputs)
+    place = console_url(session, job_name) or jobs_place(session)
+    return RunFacts(job_name, place, hourly_price_of(session, instances), shows_outputs)

@@ -10,14 +10,16 @@ import contextlib
 import functools
 import logging
 import os
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import attrs
 
 from processing._utils import type_name
+from processing._utils.validation import FLAG, require
 from processing.exceptions import ConfigurationError
 from processing.job.job import ProcessingJob
 from processing.job.outcome import EventHandler, check_timeout, error_of, read_checkpoint, warn_of_empty_outputs
+from processing.job.wait_display import WaitDisplay
 from processing.watching.detach import detaching, detaching_task
 from processing.watching.feed import Feed
 from processing.watching.logs.batch import LogBatch
@@ -27,6 +29,7 @@ from processing.watching.stream import EventStream, Idle, drive, timeout_error
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
+    from processing.clock import Clock
     from processing.job.outcome import Outcome
     from processing.session.session import Session
     from processing.watching.aio import AsyncEventStream
@@ -99,8 +102,13 @@ def wait(
     return_when: ReturnWhen = "ALL_COMPLETED",
     *,
     logs: bool = False,
+    quiet: bool = False,
 ) -> WaitResult:
     """Wait for jobs to end.
+
+    Standard error shows how many jobs are in each status, the time, and the price so far. A terminal and a notebook
+    have a live line, and another output a line for each job that ends, or for each tenth of more than 20 jobs. A wait
+    with `timeout=0` shows nothing.
 
     Ctrl-C detaches: the jobs go on, and the text of the KeyboardInterrupt shows how to attach to them and how to
     stop them.
@@ -111,6 +119,7 @@ def wait(
         return_when: `ALL_COMPLETED` waits for all jobs. `FIRST_COMPLETED` returns when a job has ended,
             `FIRST_EXCEPTION` when a job has failed or was stopped.
         logs: True to write the jobs' log lines to standard output as they arrive.
+        quiet: True to show nothing: neither log lines nor statuses.
 
     Returns:
         The jobs that have ended, those that have not, and the errors of failed ones. The first ten errors have the
@@ -119,7 +128,7 @@ def wait(
     Raises:
         ConfigurationError: an argument is not valid.
     """
-    return _wait(WaitGroup(jobs, timeout, logs=logs), return_when)
+    return _wait(WaitGroup(jobs, timeout, logs=logs and not quiet, display=_display(timeout, quiet=quiet)), return_when)
 
 
 def wait_with_arrivals(
@@ -129,6 +138,9 @@ def wait_with_arrivals(
     return_when: ReturnWhen = "ALL_COMPLETED",
     *,
     logs: bool = False,
+    quiet: bool = False,
+    fleet: str,
+    expected: Callable[[], int | None],
     commands: Callable[[], str],
     has_failures: Callable[[], bool],
 ) -> WaitResult:
@@ -141,11 +153,22 @@ def wait_with_arrivals(
         timeout: the longest wait in seconds; None waits without limit.
         return_when: see `wait`. `ALL_COMPLETED` waits for future arrivals too.
         logs: True to write the jobs' log lines to standard output as they arrive.
+        quiet: True to show nothing.
+        fleet: the name of all these jobs.
+        expected: a function that returns the number of jobs that there will be; None if it is not known.
         commands: a function that returns the text of the detach message: the calls that attach to the jobs and stop
             them.
         has_failures: a function that returns whether a job could not be submitted. `FIRST_EXCEPTION` ends then.
     """
-    wait_group = WaitGroup((), timeout, logs=logs, arrivals=(session, arrivals), has_failures=has_failures)
+    display = _display(timeout, quiet=quiet, fleet=fleet, session=session, expected=expected)
+    wait_group = WaitGroup(
+        (),
+        timeout,
+        logs=logs and not quiet,
+        arrivals=(session, arrivals),
+        has_failures=has_failures,
+        display=display,
+    )
     return _wait(wait_group, return_when, commands)
 
 
@@ -161,6 +184,12 @@ def _wait(wait_group: WaitGroup, return_when: ReturnWhen, commands: Callable[[],
             if is_over(wait_group):
                 break
     return wait_group.result()
+
+
+def _display(timeout: float | None, *, quiet: bool, **options: Any) -> Callable[[Clock], WaitDisplay]:
+    """Return a function that makes the display of a wait. A wait without any time shows nothing."""
+    require("quiet", quiet, FLAG)
+    return functools.partial(WaitDisplay, quiet=quiet or timeout == 0, **options)
 
 
 def as_completed(
@@ -225,6 +254,7 @@ async def wait_async(
     return_when: ReturnWhen = "ALL_COMPLETED",
     *,
     logs: bool = False,
+    quiet: bool = False,
 ) -> WaitResult:
     """Wait for jobs to end, as `wait` does, without holding a thread. Cancelling the wait does not stop the jobs.
 
@@ -233,12 +263,18 @@ async def wait_async(
         timeout: the longest wait in seconds; None waits without limit.
         return_when: `ALL_COMPLETED`, `FIRST_COMPLETED` or `FIRST_EXCEPTION`; see `wait`.
         logs: True to write the jobs' log lines to standard output as they arrive.
+        quiet: True to show nothing: neither log lines nor statuses.
     """
     from processing.watching.aio import drive_async, in_thread
 
-    wait_group = WaitGroup(jobs, timeout, logs=logs)
+    wait_group = WaitGroup(jobs, timeout, logs=logs and not quiet, display=_display(timeout, quiet=quiet))
     is_over = _over_when(return_when)
-    with detaching_task(wait_group.advice):
+
+    def finished() -> WaitResult:
+        with wait_group.handler:
+            return wait_group.result()
+
+    with detaching_task(wait_group.advice), wait_group.shown():
         async with contextlib.aclosing(drive_async(wait_group.feeds)) as items:
             async for item in items:
                 if not isinstance(item, Idle):
@@ -247,12 +283,7 @@ async def wait_async(
                 wait_group.handler.ready()
                 if is_over(wait_group):
                     break
-
-    def finished() -> WaitResult:
-        with wait_group.handler:
-            return wait_group.result()
-
-    return await in_thread(finished)
+        return await in_thread(finished)
 
 
 async def as_completed_async(
@@ -322,6 +353,7 @@ class WaitGroup:
         checkpoint: the point at which an earlier stream stopped.
         arrivals: the session of jobs that are still being submitted, and the function that returns the new ones.
         has_failures: returns whether a job could not be submitted.
+        display: makes the display of the jobs; None shows their log lines alone.
 
     Attributes:
         jobs: the jobs, each once, in their order.
@@ -341,6 +373,7 @@ class WaitGroup:
         checkpoint: Checkpoint | str | None = None,
         arrivals: tuple[Session, Callable[[], Sequence[ProcessingJob] | None]] | None = None,
         has_failures: Callable[[], bool] = lambda: False,
+        display: Callable[[Clock], WaitDisplay] | None = None,
     ) -> None:
         check_timeout(timeout)
         self.jobs = _check_jobs(jobs)
@@ -355,6 +388,9 @@ class WaitGroup:
         sessions = dict.fromkeys(session for session, _ in self._running) if arrivals is None else [arrivals[0]]
         renderer = Renderer(several_jobs=len(self._running) > 1 or arrivals is not None) if logs and show else None
         self.handler = EventHandler(renderer, keep_tails=logs and show)
+        self._display = display(next(iter(sessions)).clock) if display is not None and sessions else None
+        for job in {(job.sagemaker_session, job.job_name): job for job in self.jobs}.values():
+            self._show(job)
         self.feeds = [
             Feed(
                 session,
@@ -377,7 +413,17 @@ class WaitGroup:
         watched = [job for job in jobs if not self._is_done(job)]
         for job in watched:
             self._running[job.sagemaker_session, job.job_name] = [job]
+        for job in jobs:
+            self._show(job)
         return [self._target(job) for job in watched]
+
+    def shown(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context in which the jobs are on display."""
+        return self._display or contextlib.nullcontext()
+
+    def _show(self, job: ProcessingJob) -> None:
+        if self._display is not None:
+            self._display.add(job, awaited=job not in self.done)
 
     def _target(self, job: ProcessingJob) -> WatchTarget:
         return job.watch_state.target(job.job_name, poll_first=self._poll_first)
@@ -393,7 +439,12 @@ class WaitGroup:
     def handle(self, feed: Feed, event: StatusChanged | LogBatch | Lost) -> list[ProcessingJob]:
         """Handle one event of a feed, and return the job objects that it ends."""
         outcome = self.handler.handle(feed, event)
-        if outcome is None or isinstance(event, LogBatch):
+        if isinstance(event, LogBatch):
+            return []
+        if self._display is not None:
+            self.handler.ready()  # the lines come before the end, unless the output is slow
+            self._display.handle(feed, event)
+        if outcome is None:
             return []
         session = cast("Session", feed.session)
         ended = self._running[session, event.job_name]
@@ -468,7 +519,7 @@ def _over_when(return_when: ReturnWhen) -> Callable[[WaitGroup], bool]:
 @contextlib.contextmanager
 def _detaching(wait_group: WaitGroup, commands: Callable[[], str] | None = None) -> Iterator[None]:
     """Write the remaining lines at the end of the block; at Ctrl-C, show how to attach to the jobs again."""
-    with detaching(lambda: wait_group.advice(commands)), wait_group.handler:
+    with detaching(lambda: wait_group.advice(commands)), wait_group.shown(), wait_group.handler:
         yield
 
 

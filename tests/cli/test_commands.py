@@ -131,7 +131,11 @@ def test_wait_and_attach(processor: ScriptProcessor, shell: Shell) -> None:
     completed(processor, "etl-1")
     completed(processor, "etl-2", "a", "b")
     assert [row.split()[1] for row in shell("wait", "etl-1").splitlines()] == ["STATUS", "Completed"]
-    assert [each["status"] for each in shell.json("wait", "etl-1", "etl-2", code=1)["jobs"]] == ["Completed", "Failed"]
+    assert [each["status"] for each in shell.json("wait", "etl-1", "etl-2", "-q", code=1)["jobs"]] == [
+        "Completed",
+        "Failed",
+    ]
+    assert "2 jobs: 1 Completed, 1 Failed after " in shell("wait", "etl-1", "etl-2", code=1)
     assert shell("attach", "etl-1") == "line one\nline\n"
     assert "processing job etl-2: Failed" in shell("attach", "etl-2", code=1)
 
@@ -140,12 +144,12 @@ def test_a_wait_that_ends_before_the_job(processor: ScriptProcessor, shell: Shel
     """The code is 4 if a job has not ended in time, and 3 once it was stopped."""
     Path("slow.py").write_text("import time\ntime.sleep(600)\n")
     job = processor.run("slow.py", job_name="slow", wait=False, quiet=True)
-    assert shell.json("wait", "slow", "--timeout", "0.1", code=4)["jobs"][0]["status"] == "InProgress"
+    assert shell.json("wait", "slow", "--timeout", "0.1", "-q", code=4)["jobs"][0]["status"] == "InProgress"
     assert "has not ended in time" in shell("attach", "slow", "--timeout", "0.1", code=4)
     assert "processing: error: " in shell("rm", "slow", code=1)
     assert job.status == "InProgress"
     shell("stop", "slow")
-    assert shell.json("wait", "slow", code=3)["jobs"][0]["status"] == "Stopped"
+    assert shell.json("wait", "slow", "-q", code=3)["jobs"][0]["status"] == "Stopped"
     shell("stop", "slow")
     shell("rm", "slow")
     assert "no processing job" in shell("describe", "slow", code=2)

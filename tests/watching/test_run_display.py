@@ -6,11 +6,8 @@ import contextlib
 import datetime as dt
 import io
 import os
-import pty
 import sys
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 import processing
 from processing import ScriptProcessor
@@ -23,85 +20,17 @@ from processing.watching.render.notebook import NotebookStatus, in_notebook
 from processing.watching.render.output import TextOutput
 from processing.watching.render.run_display import RunDisplay
 from processing.watching.render.run_text import RunFacts, duration, money, phase_of, size, stopwatch
+from pseudo_terminal import Terminal, outputs
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterator
+
+    import pytest
 
 ROLE = "arn:aws:iam::111122223333:role/x"
 CONSOLE = "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/processing-jobs/"
 STARTED = dt.datetime(2026, 11, 30, tzinfo=dt.timezone.utc)
 FACTS = RunFacts("clean", f"{CONSOLE}clean", 3.6)
-
-
-class Terminal:
-    """A pseudo-terminal, and the screen that a person would see."""
-
-    def __init__(self, columns: int = 80) -> None:
-        import pyte
-
-        self.screen = pyte.Screen(columns, 24)
-        self._stream = pyte.ByteStream(self.screen)
-        self._reader, writer = pty.openpty()
-        import fcntl
-        import struct
-        import termios
-
-        fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        self.out = os.fdopen(writer, "w")
-        self._marks = 0
-
-    def lines(self) -> list[str]:
-        """Return the lines that are on the screen now.
-
-        The kernel passes text to the reader a moment later, so an invisible mark is written last: a title.
-        """
-        self._marks += 1
-        mark = f"\x1b]0;mark {self._marks}\x07".encode()
-        os.write(self.out.fileno(), mark)
-        read = b""
-        while mark not in read:
-            read += os.read(self._reader, 1 << 16)
-        self._stream.feed(read)
-        return [line.rstrip() for line in self.screen.display if line.strip()]
-
-    @contextlib.contextmanager
-    def full(self) -> Iterator[None]:
-        """Let the terminal take nothing within the block: it is full of characters that a screen does not show."""
-        os.set_blocking(self.out.fileno(), False)
-        unread = 0
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                unread += os.write(self.out.fileno(), b"\0" * 1024)
-        os.set_blocking(self.out.fileno(), True)
-        yield
-        while unread > 0:
-            read = os.read(self._reader, 1 << 16)
-            self._stream.feed(read)
-            unread -= len(read)
-
-    def close(self) -> None:
-        self.out.close()
-        os.close(self._reader)
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    """A terminal that is the standard output and the standard error."""
-    made = Terminal()
-    for name in ("CI", "AIRFLOW_CTX_DAG_ID", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    note_mid_line(mid_line=False)  # another test may have left a line without its end
-    yield made
-    made.close()
-
-
-@contextlib.contextmanager
-def outputs(out: Any) -> Iterator[None]:
-    """Let an output be the standard output and the standard error. pytest sets them again before each test."""
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        yield
 
 
 def changed(status: str, **members: Any) -> StatusChanged:
@@ -159,16 +88,6 @@ def test_a_run_that_is_not_awaited_shows_name_and_link(
     assert capsys.readouterr().err.splitlines()[0] == f"processing job clean: {CONSOLE}clean"
 
 
-def test_a_fleet_is_quiet(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Thousands of jobs have no lines of their own."""
-    (tmp_path / "clean.py").write_text("print(1)\n")
-    session = SimulatedAws(VirtualClock()).session(default_bucket="bucket")
-    session.client("s3").create_bucket(Bucket="bucket")
-    processor = ScriptProcessor(ROLE, "i:1", ["python3"], 1, "ml.m5.large", sagemaker_session=session)
-    processing.submit_all(processor, [{"code": tmp_path / "clean.py"}] * 3, name="many").wait()
-    assert capsys.readouterr() == ("", "")
-
-
 def test_the_live_line_is_below_the_log_lines(terminal: Terminal) -> None:
     """Log lines scroll above the one live line, and nothing of it is left at the end."""
     clock = VirtualClock(STARTED.timestamp())
@@ -177,7 +96,7 @@ def test_the_live_line_is_below_the_log_lines(terminal: Terminal) -> None:
         assert terminal.lines()[-1] == "preparing clean, 0:00"
         display.show_upload(1, 2, 5_000_000, 20_000_000, 1.0)
         display.refresh()
-        display._live.draw()  # type: ignore[union-attr]
+        display._output.update()
         assert terminal.lines()[-1] == "uploading 1 of 2 files, 5.0 MB of 20.0 MB, 0:00"
         display.submitted()
         display.show_event(changed("InProgress", CreationTime=STARTED, ProcessingStartTime=STARTED))
@@ -227,8 +146,8 @@ def test_no_color_and_dumb_terminals(terminal: Terminal, monkeypatch: pytest.Mon
         with monkeypatch.context() as patch, outputs(terminal.out), RunDisplay(VirtualClock()) as display:
             patch.setenv(name, value)
             with RunDisplay(VirtualClock()) as recorded:
-                assert recorded._live is None
-            assert display._live is not None
+                assert not recorded._output.changes_in_place
+            assert display._output.changes_in_place
 
 
 def test_one_live_line_at_a_time(terminal: Terminal) -> None:

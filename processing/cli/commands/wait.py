@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="The longest wait; the jobs go on after it."
 )
+@click.option("-q", "--quiet", is_flag=True, help="Show only the result.")
 @output_option
 @target_options
-def command(target: Target, names: tuple[str, ...], timeout: float | None, form: str) -> int:
-    """Wait until the jobs have ended, and show the status of each.
+def command(target: Target, names: tuple[str, ...], timeout: float | None, quiet: bool, form: str) -> int:
+    """Wait until the jobs have ended, and show the status of each. Ctrl-C leaves them running.
 
     The exit code is that of the worst job: 1 failed, 5 cannot be watched, 3 stopped, 4 not ended in time.
     """
@@ -31,7 +32,7 @@ def command(target: Target, names: tuple[str, ...], timeout: float | None, form:
 
     session = target.session()
     jobs = [attach(name, session=session) for name in dict.fromkeys(names)]
-    return _show(jobs, wait(jobs, timeout), form)
+    return _show(jobs, wait(jobs, timeout, quiet=quiet), form)
 
 
 def _show(jobs: list[ProcessingJob], result: WaitResult, form: str) -> int:

@@ -14,10 +14,11 @@ import attrs
 
 from processing import default_sessions
 from processing._utils import type_name
-from processing._utils.validation import Kind, number, require
+from processing._utils.validation import FLAG, Kind, number, require
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError, CredentialsError, ProcessingError, SubmissionError, portable
+from processing.job.cost import jobs_place
 from processing.job.fleet import search
 from processing.job.fleet.attempts import latest_by_key
 from processing.job.fleet.results import FleetResult
@@ -27,6 +28,7 @@ from processing.job.job import ProcessingJob
 from processing.job.outcome import check_timeout
 from processing.job.wait import WaitResult, wait_with_arrivals
 from processing.watching.detach import detached
+from processing.watching.render.group_display import SubmissionDisplay
 
 if TYPE_CHECKING:
     from processing.default_sessions import SessionLike
@@ -203,8 +205,9 @@ class Fleet(Sequence["ProcessingJob"]):
         return_when: ReturnWhen = "ALL_COMPLETED",
         *,
         logs: bool = False,
+        quiet: bool = False,
     ) -> WaitResult:
-        """Wait for the jobs to end, as `processing.wait` does.
+        """Wait for the jobs to end, as `processing.wait` does, and show on standard error how far they are.
 
         Jobs that are still being submitted count from their creation on. `ALL_COMPLETED` waits for all of them. Jobs
         that do not exist when the timeout passes are in neither set of the result.
@@ -215,6 +218,7 @@ class Fleet(Sequence["ProcessingJob"]):
             return_when: `ALL_COMPLETED` waits for all jobs. `FIRST_COMPLETED` returns when a job has ended,
                 `FIRST_EXCEPTION` when a job has failed or was stopped.
             logs: True to write the jobs' log lines to standard output as they arrive.
+            quiet: True to show nothing: neither log lines nor statuses.
 
         Returns:
             The jobs that have ended, those that have not, and the errors of failed ones. `failed` also has the jobs
@@ -231,6 +235,9 @@ class Fleet(Sequence["ProcessingJob"]):
                 timeout,
                 return_when,
                 logs=logs,
+                quiet=quiet,
+                fleet=self.name,
+                expected=self._expected,
                 commands=self._commands,
                 has_failures=lambda: bool(self.failures),
             )
@@ -253,7 +260,7 @@ class Fleet(Sequence["ProcessingJob"]):
         jobs = [FleetResult.of_job(entry.key, entry.job, listed.get(entry.job.job_name)) for entry in self._entries()]
         return jobs + [FleetResult.of_error(key, error) for key, error in self.failures.items()]
 
-    def retry_failed(self, *, block: bool = True) -> Fleet:
+    def retry_failed(self, *, block: bool = True, quiet: bool = False) -> Fleet:
         """Run the failed and stopped jobs again, and submit the jobs that could not be submitted.
 
         A job's name is unique, so the second attempt is named `<name>-<key>-retry2`. It takes the place of the failed
@@ -261,6 +268,7 @@ class Fleet(Sequence["ProcessingJob"]):
 
         Args:
             block: False to return at once; the submission goes on in threads.
+            quiet: True to show nothing of the submission, as of `submit_all`.
 
         Returns:
             This fleet.
@@ -281,7 +289,7 @@ class Fleet(Sequence["ProcessingJob"]):
         known = {entry.job.job_name for entry in self._entries()} - existing.keys()
         self._submission = self._submission.repeated(existing, unsuccessful | _unsuccessful(existing), known)
         if block:
-            _submit_all_now(self, self._submission, tagged=self._tagged)
+            _submit_all_now(self, self._submission, tagged=self._tagged, quiet=quiet)
         else:
             self._submission.start(functools.partial(_log_end, self))
         return self
@@ -302,6 +310,13 @@ class Fleet(Sequence["ProcessingJob"]):
         """Log one warning if the submission has attached to existing jobs."""
         if self._submission is not None and self._submission.attached is not None:
             self._submission.attached.log(self.name)
+
+    def _expected(self) -> int | None:
+        """Return the number of jobs that there will be; None if the runs come from a generator."""
+        if self._submission is None:
+            return len(self._attached)
+        counts = self._submission.counts()
+        return counts.total and counts.total - counts.failed
 
     def _submission_goes_on(self) -> str:
         return (
@@ -387,6 +402,7 @@ def submit_all(
     session: SessionLike | None = None,
     tagged: bool = True,
     retry_failed: bool = False,
+    quiet: bool = False,
 ) -> Fleet:
     """Submit a job for each run exactly once, as fast as the account allows.
 
@@ -415,6 +431,9 @@ def submit_all(
             permission `sagemaker:AddTags`; without the tag, attach with `Fleet.attach(name, tagged=False)`.
         retry_failed: True to run existing jobs again that have failed or were stopped. The second attempt is named
             `<name>-<key>-retry2`, as a job's name is unique.
+        quiet: True to show nothing. By default standard error shows how many jobs were submitted: a terminal and a
+            notebook have a live line, and another output a line for each tenth of more than 20 jobs. Without `block`
+            nothing is shown.
 
     Returns:
         The fleet of the jobs.
@@ -425,6 +444,7 @@ def submit_all(
         SubmissionError: the submission was aborted, as too many jobs in a row could not be created.
     """
     _check_arguments(processor, rate, progress)
+    require("quiet", quiet, FLAG)
     checked = Runs(name, runs, processor.run)
     template = copy.copy(processor)
     if session is not None:
@@ -448,7 +468,7 @@ def submit_all(
     )
     fleet = Fleet(name, target, (), submission, tagged=tagged)
     if block:
-        _submit_all_now(fleet, submission, tagged=tagged)
+        _submit_all_now(fleet, submission, tagged=tagged, quiet=quiet)
     else:
         submission.start(functools.partial(_log_end, fleet))
     return fleet
@@ -490,11 +510,16 @@ def _rate_limiter(session: Session, rate: float | None) -> AdaptiveRateLimiter |
     return AdaptiveRateLimiter(rate, max(1.0, rate - 1.0), fastest=rate)
 
 
-def _submit_all_now(fleet: Fleet, submission: FleetSubmission, *, tagged: bool) -> None:
-    """Run a submission to its end; at Ctrl-C end it, and show how to go on."""
+def _submit_all_now(fleet: Fleet, submission: FleetSubmission, *, tagged: bool, quiet: bool) -> None:
+    """Run a submission to its end, and show how far it is; at Ctrl-C end it, and show how to go on."""
+    session = fleet.session
     try:
-        submission.start()
-        submission.join()
+        with SubmissionDisplay(
+            session.clock, fleet.name, jobs_place(session), submission.numbers, quiet=quiet
+        ) as display:
+            submission.on_progress = display.update
+            submission.start()
+            submission.join()
     except KeyboardInterrupt:
         submission.end()
         counts = submission.counts()

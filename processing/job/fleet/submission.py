@@ -154,6 +154,7 @@ class FleetSubmission:
 
     Attributes:
         attached: the report on existing jobs that took the place of new ones; None if it is not wanted.
+        on_progress: called after each job, one call at a time.
     """
 
     def __init__(
@@ -183,6 +184,7 @@ class FleetSubmission:
         self.attached = AttachedJobs(session, processor) if report_attached else None
         self._gate = gate
         self._progress = progress
+        self.on_progress: Callable[[], object] = lambda: None
         self._callback_lock = threading.Lock()  # one thread at a time enters the user's generator or function
         self._changed = threading.Condition()  # its lock guards all attributes below
         self._entries: list[FleetEntry] = []  # ordered by position
@@ -277,6 +279,11 @@ class FleetSubmission:
         """Return the progress so far."""
         with self._changed:
             return self._counts()
+
+    def numbers(self) -> tuple[int, int, int | None]:
+        """Return the numbers of jobs that exist, of failures, and of all runs; the last is None if it is not known."""
+        counts = self.counts()
+        return counts.submitted + counts.attached, counts.failed, counts.total
 
     def end(self) -> None:
         """Let no further creation start. `join` waits for those that have started."""
@@ -400,8 +407,9 @@ class FleetSubmission:
         self._report_progress()
 
     def _report_progress(self) -> None:
-        if self._progress is not None:
-            with self._callback_lock:  # one call at a time, with counts that never decrease
+        with self._callback_lock:  # one call at a time, with counts that never decrease
+            self.on_progress()
+            if self._progress is not None:
                 self._progress(self.counts())
 
     def _counts(self) -> FleetProgress:

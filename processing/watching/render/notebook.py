@@ -29,7 +29,7 @@ class NotebookStatus:
     """A part of a cell's output that shows the permanent lines and, below them, the present state.
 
     Args:
-        state: returns the present state, or an empty text.
+        state: returns the present state, which is shown once there is a permanent line.
     """
 
     def __init__(self, state: Callable[[], str]) -> None:
@@ -62,7 +62,7 @@ class NotebookStatus:
         with self._lock, contextlib.suppress(OSError, ValueError, RuntimeError):  # the kernel shuts down
             state = "" if self._stopped.is_set() else self._state()
             text = "\n".join([*self._lines, *([state] if state else [])])
-            if text == self._shown or not text:
+            if text == self._shown or not self._lines:  # a run that is not known yet has failed or is announced soon
                 return
             self._shown = text
             data = {"text/plain": text, "text/html": f"<pre>{_linked(text)}</pre>"}

@@ -1,25 +1,14 @@
-"""The display of one run: that it is alive, how far it is, and how it ended. All of it goes to standard error.
-
-A terminal gets a live line (`live_line`), a notebook an output that is updated (`notebook`). A file, a pipe, CI and
-Airflow get plain lines, one for each change. A display never raises, and never holds up the run: what a closed or
-paused output does not take is dropped.
-"""
+"""The display of one run: that it is alive, how far it is, and how it ended. `status_output` has its outputs."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from processing._utils.forks import ForkSafeLock
 from processing.container.terminal_text import safe_line
-from processing.watching.render.live_line import LiveLine
-from processing.watching.render.notebook import NotebookStatus, in_notebook
-from processing.watching.render.output import BlockedError, TextOutput
 from processing.watching.render.run_text import (
     PHASES,
     RunFacts,
@@ -32,6 +21,7 @@ from processing.watching.render.run_text import (
     size,
     stopwatch,
 )
+from processing.watching.render.status_output import StatusOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,8 +30,6 @@ if TYPE_CHECKING:
     from processing.clock import Clock
     from processing.watching.events import StatusChanged
 
-# Programs that record a terminal's output, and often give their jobs a terminal.
-_RECORDING: Final = ("CI", "AIRFLOW_CTX_DAG_ID")
 # Below this many bytes an upload is over before a person has read that it began.
 _LARGE_UPLOAD: Final = 10_000_000
 
@@ -84,20 +72,7 @@ class RunDisplay:
         self._phase_lock = ForkSafeLock()  # the live line's thread asks, too
         self._started_at: Callable[[], datetime | None] = lambda: None
         self._known_phase: Callable[[], str | None] = lambda: None
-        self._live: LiveLine | None = None
-        self._notebook: NotebookStatus | None = None
-        self._out: TextOutput | None = None
-        if quiet:
-            return
-        if in_notebook():
-            self._notebook = NotebookStatus(lambda: self._texts()[0] if self._facts else "")
-            self._notebook.start()
-            return
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # no standard error, or a closed one
-            self._out = TextOutput(sys.stderr, clock)
-            if self._out.is_terminal and not _is_recorded():
-                live = LiveLine(sys.stderr, self._texts)
-                self._live = live if live.start() else None
+        self._output = StatusOutput(clock, self._texts, quiet=quiet)
 
     @property
     def announced(self) -> bool:
@@ -112,17 +87,13 @@ class RunDisplay:
 
     def close(self) -> None:
         """Remove the live line. Permanent lines stay."""
-        if self._live is not None:
-            self._live.stop()
-        if self._notebook is not None:
-            self._notebook.stop()
-        self._live = self._notebook = self._out = None
+        self._output.close()
 
     def announce(self, facts: RunFacts) -> None:
         """Show the job's name and where it is, once for each name."""
         if self._facts is None or self._facts.job_name != facts.job_name:
             self._facts = facts
-            self._write([facts.title])
+            self._output.write([facts.title])
 
     def show_upload(self, done: int, total: int, size_done: int, size_total: int | None, seconds: float) -> None:
         """Show how far the upload is.
@@ -136,7 +107,7 @@ class RunDisplay:
         """
         first = self._upload is None
         self._upload = _Upload(done, total, size_done, size_total, seconds)
-        if first and not self._live and (size_total is None or size_total >= _LARGE_UPLOAD):
+        if first and (size_total is None or size_total >= _LARGE_UPLOAD):
             self._change(f"uploading {files(total)}" + ("" if size_total is None else f", {size(size_total)}"))
 
     def submitted(self) -> None:
@@ -171,7 +142,7 @@ class RunDisplay:
             self.refresh()
         elif self._facts is not None:
             lines = end_lines(self._facts, {**event.description, "ProcessingJobStatus": event.status}, self._elapsed())
-            self._write([safe_line(line) for line in lines])
+            self._output.write([safe_line(line) for line in lines])
             self.close()
 
     def refresh(self) -> None:
@@ -231,31 +202,14 @@ class RunDisplay:
     # Where it is shown
 
     def _write_about(self, text: str) -> None:
-        self._write([f"{self._facts.job_name}: {text}" if self._facts else text])
+        self._output.write([f"{self._facts.job_name}: {text}" if self._facts else text])
 
     def _change(self, text: str) -> None:
         """Show a change: a line of its own, unless the live line or the notebook shows it anyway."""
-        if self._live is not None:
-            self._live.draw()
-        elif self._notebook is not None:
-            self._notebook.update()
+        if self._output.changes_in_place:
+            self._output.update()
         else:
             self._write_about(text)
-
-    def _write(self, lines: Sequence[str]) -> None:
-        if self._notebook is not None:
-            self._notebook.write(lines)
-        elif self._out is not None:
-            try:
-                self._out.add("".join(f"{line}\n" for line in lines))
-                self._out.push()
-            except (BlockedError, OSError, ValueError):  # paused for long, or closed
-                self._out = None
-
-
-def _is_recorded() -> bool:
-    """Return whether a program records the terminal, so that a line that changes would be of no use."""
-    return os.environ.get("TERM") == "dumb" or any(os.environ.get(name) for name in _RECORDING)
 
 
 def reporter(display: RunDisplay, *others: Callable[[Any], object]) -> Callable[[Any], None]:
