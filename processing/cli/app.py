@@ -53,7 +53,7 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
     "iam": CommandEntry("iam", "print the IAM policies for a job", _TOOLS),
     "config": CommandEntry("config", "show the defaults and their origin", _TOOLS),
     "doctor": CommandEntry("doctor", "find obstacles for a script on this machine", _TOOLS),
-    "local": CommandEntry("local", "serve, list and clean the engine on this machine", _TOOLS),
+    "local": CommandEntry("local", "serve, show, list and clean the engine on this machine", _TOOLS),
     "completion": CommandEntry("completion", "print the completion script of a shell", _TOOLS),
 }
 """The commands in the order of the help."""

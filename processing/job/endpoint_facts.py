@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from processing.job.cost import ON_THIS_MACHINE, console_url
 from processing.job.fact_calls import last_lines, read_metrics
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LOG_GROUPS: Final = "/aws/sagemaker/Endpoints"
 """The beginning of the log group of an endpoint, which its name ends. It is also the namespace of its instances."""
+_Points: TypeAlias = dict[str, list[tuple[float, float]]]
 _SPAN: Final = timedelta(hours=3)
 _MOST_VARIANTS: Final = 10  # as the card draws
 
@@ -47,14 +48,14 @@ def read_endpoint_facts(session: Session, name: str, description: Mapping[str, A
             ("place", ON_THIS_MACHINE if session.is_local else None),
         ],
         variants=[_variant(number, each, values) for number, each in enumerate(variants)],
-        span=f"from {begin.isoformat(' ', 'minutes')} to {now.isoformat(' ', 'minutes')}",
+        span=(now - begin).total_seconds(),
         reason=description.get("FailureReason"),
         tail=tail,
         console_url=console_url(session, name, "endpoints"),
     )
 
 
-def _values(session: Session, name: str, variants: list[str], begin: Any, end: Any) -> dict[str, list[float]]:
+def _values(session: Session, name: str, variants: list[str], begin: Any, end: Any) -> _Points:
     wanted: dict[str, tuple[str, str, Mapping[str, str], str]] = {}
     for number, variant in enumerate(variants):
         dimensions = {"EndpointName": name, "VariantName": variant}
@@ -67,7 +68,7 @@ def _values(session: Session, name: str, variants: list[str], begin: Any, end: A
     return read_metrics(session, wanted, begin, end) if wanted else {}
 
 
-def _variant(number: int, described: Mapping[str, Any], values: Mapping[str, list[float]]) -> VariantUse:
+def _variant(number: int, described: Mapping[str, Any], values: _Points) -> VariantUse:
     weight, count = described.get("CurrentWeight"), described.get("CurrentInstanceCount")
     words = [
         None if weight is None else f"weight {weight:g}",
@@ -76,9 +77,9 @@ def _variant(number: int, described: Mapping[str, Any], values: Mapping[str, lis
     found = {kind: values.get(f"{kind}_{number}", []) for kind in ("invocations", "latency", "cpu", "memory")}
     charts = [
         Chart("invocations", found["invocations"]),
-        Chart("latency", [each / 1000 for each in found["latency"]], " ms"),
+        Chart("latency", [(seconds, value / 1000) for seconds, value in found["latency"]], " ms"),
         Chart("CPU", found["cpu"], " %"),
         Chart("memory", found["memory"], " %", 100.0),
     ]
     summary = ", ".join(word for word in words if word)
-    return VariantUse(str(described["VariantName"]), summary, [chart for chart in charts if chart.values])
+    return VariantUse(str(described["VariantName"]), summary, [chart for chart in charts if chart.points])

@@ -36,8 +36,10 @@ def read_metrics(
     metrics: Mapping[str, tuple[str, str, Mapping[str, str], str]],
     begin: datetime,
     end: datetime,
-) -> dict[str, list[float]]:
-    """Return the values of metrics over time, in order of time, by one call.
+) -> dict[str, list[tuple[float, float]]]:
+    """Return the points of metrics by one call: the seconds since the begin and a value, in order of time.
+
+    A sum of a period without samples is 0.
 
     Args:
         session: the session.
@@ -64,7 +66,15 @@ def read_metrics(
     margin = timedelta(seconds=period)
     params = {"MetricDataQueries": queries, "StartTime": begin - margin, "EndTime": end + margin}
     answer = call(session, "cloudwatch", "GetMetricData", {**params, "ScanBy": "TimestampAscending"})
-    return {result["Id"]: list(result.get("Values") or ()) for result in answer.get("MetricDataResults") or ()}
+    found = {}
+    for result in answer.get("MetricDataResults") or ():
+        values = zip(result.get("Timestamps") or (), result.get("Values") or (), strict=False)
+        points = {moment.timestamp(): value for moment, value in values}
+        if points and metrics[result["Id"]][3] == "Sum":
+            first = int(begin.timestamp() // period) * period
+            points = {float(moment): 0.0 for moment in range(first, int(end.timestamp()), period)} | points
+        found[result["Id"]] = [(moment - begin.timestamp(), points[moment]) for moment in sorted(points)]
+    return found
 
 
 def _period(session: Session, seconds: float) -> int:

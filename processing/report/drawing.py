@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 1000  # the units of a drawing
 _BAR, _LINE = 10, 20  # their heights
+_DASH: Final = 15  # the half of a line with one point
 
 
 @attrs.frozen
@@ -83,25 +84,31 @@ def _key_item(name: str, segment: BarPart) -> str:
     return f'<span><i class="{segment.kind}{pale}{half}"></i>{escaped(name)}{about}</span>'
 
 
-def sparkline(label: str, values: Sequence[float], most: float | None = None, unit: str = " %") -> str:
+def sparkline(
+    label: str, points: Sequence[tuple[float, float]], total: float, most: float | None = None, unit: str = " %"
+) -> str:
     """Return a line of values over time.
 
     Args:
         label: its name for readers that see no picture; the mean and the peak follow it.
-        values: the values.
+        points: the seconds since the left edge and the value of each point, in order of time.
+        total: the seconds from the left edge to the right one.
         most: the value at the upper edge; None for the largest one.
         unit: the unit of the values.
     """
-    top = max(most or 0.0, *values, 1e-9)
-    step = _WIDTH / max(len(values) - 1, 1)
-    points = [(place * step, 19 - 18 * min(max(value / top, 0.0), 1.0)) for place, value in enumerate(values)]
-    points += [(_WIDTH, points[-1][1])] if len(points) == 1 else []
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    values = [value for _, value in points]
+    top, width = max(most or 0.0, *values, 1e-9), max(total, 1e-9)
+    places = [
+        (_within(seconds, width) / width * _WIDTH, 19 - 18 * min(max(value / top, 0.0), 1.0))
+        for seconds, value in points
+    ]
+    if len(places) == 1:  # a dash, since nothing is known about the rest of the time
+        x, y = places[0]
+        places = [(max(x - _DASH, 0.0), y), (min(x + _DASH, _WIDTH), y)]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     text = f"{label}: mean {sum(values) / len(values):,.0f}{unit}, peak {max(values):,.0f}{unit}"
-    return (
-        f'{_svg(text, _LINE, "sm-line")}<polygon points="0,{_LINE} {line} {_WIDTH},{_LINE}"/>'
-        f'<polyline points="{line}"/></svg>'
-    )
+    area = f"{places[0][0]:.1f},{_LINE} {line} {places[-1][0]:.1f},{_LINE}"
+    return f'{_svg(text, _LINE, "sm-line")}<polygon points="{area}"/><polyline points="{line}"/></svg>'
 
 
 def axis(total: float) -> str:

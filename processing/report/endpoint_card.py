@@ -8,6 +8,7 @@ import attrs
 
 from processing.report.drawing import sparkline
 from processing.report.markup import card, escaped, fields, lines, link, reason
+from processing.watching.render.run_text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,13 +22,13 @@ class Chart:
 
     Args:
         name: the quantity.
-        values: the values, in order of time.
+        points: the seconds since the begin of the charts, and the value of each point, in order of time.
         unit: their unit, with a blank before it.
         most: the value at the upper edge; None for the largest one.
     """
 
     name: str
-    values: Sequence[float]
+    points: Sequence[tuple[float, float]]
     unit: str = ""
     most: float | None = None
 
@@ -56,7 +57,7 @@ class EndpointFacts:
         status: its status.
         details: further names and values.
         variants: its variants.
-        span: the time of the charts, in words.
+        span: the seconds of the charts, until now.
         reason: the reason of a failure.
         tail: the last lines of its log.
         console_url: its page in AWS's console.
@@ -66,7 +67,7 @@ class EndpointFacts:
     status: str
     details: Sequence[tuple[str, object]] = ()
     variants: Sequence[VariantUse] = ()
-    span: str = ""
+    span: float = 0.0
     reason: str | None = None
     tail: Sequence[str] = ()
     console_url: str | None = None
@@ -74,25 +75,25 @@ class EndpointFacts:
 
 def endpoint_card(facts: EndpointFacts) -> str:
     """Return the card of an endpoint."""
-    variants = "".join(map(_variant, facts.variants[:_MOST_VARIANTS]))
+    variants = "".join(_variant(each, facts.span) for each in facts.variants[:_MOST_VARIANTS])
     drawn = any(variant.charts for variant in facts.variants)
     inside = (
         fields(facts.details),
         reason(facts.reason),
         f'<div class="sm-hosts">{variants}</div>' if variants else "",
-        f'<p class="sm-note">{escaped(facts.span)}</p>' if drawn and facts.span else "",
+        f'<p class="sm-note">the last {duration(facts.span)}</p>' if drawn else "",
         lines(facts.tail),
         link(facts.console_url, "AWS console"),
     )
     return card(facts.name, "".join(inside), status=facts.status)
 
 
-def _variant(variant: VariantUse) -> str:
+def _variant(variant: VariantUse, span: float) -> str:
     rows = "".join(
-        f"<span>{escaped(chart.name)}, peak {max(chart.values):,.0f}{escaped(chart.unit)}</span>"
-        f"{sparkline(f'{chart.name} of {variant.name}', chart.values, chart.most, chart.unit)}"
+        f"<span>{escaped(chart.name)}, peak {max(value for _, value in chart.points):,.0f}{escaped(chart.unit)}</span>"
+        f"{sparkline(f'{chart.name} of {variant.name}', chart.points, span, chart.most, chart.unit)}"
         for chart in variant.charts
-        if chart.values
+        if chart.points
     )
     head = f"<span><b>{escaped(variant.name)}</b></span><span>{escaped(variant.summary)}</span>"
     return f'<div class="sm-host">{head}{rows}</div>'

@@ -24,14 +24,14 @@ class HostUse:
 
     Args:
         name: the host: `algo-1`, `algo-2`, ...
-        cpu: the use of its CPUs in percent of one CPU, in order of time.
-        memory: the use of its memory in percent, in order of time.
+        cpu: the seconds since the job's creation, and the use of its CPUs in percent of one CPU, in order of time.
+        memory: the same of its memory, in percent.
         lines: the seconds from the job's creation to the first and to the last line of its log; None if not known.
     """
 
     name: str
-    cpu: Sequence[float] = ()
-    memory: Sequence[float] = ()
+    cpu: Sequence[tuple[float, float]] = ()
+    memory: Sequence[tuple[float, float]] = ()
     lines: tuple[float, float] | None = None
 
 
@@ -105,10 +105,10 @@ def _hosts(facts: JobFacts) -> str:
 
 def _host(facts: JobFacts, host: HostUse, segments: Sequence[BarPart]) -> str:
     drawn = f"<span><b>{escaped(host.name)}</b></span>{bar(host.name, segments, facts.total)}"
-    for label, values, most in (("CPU", host.cpu, None), ("memory", host.memory, 100.0)):
-        if values:
-            line = sparkline(f"{label} of {host.name}", values, most)
-            drawn += f"<span>{label}, peak {max(values):,.0f} %</span>{line}"
+    for label, points, most in (("CPU", host.cpu, None), ("memory", host.memory, 100.0)):
+        if points:
+            line = sparkline(f"{label} of {host.name}", points, facts.total, most)
+            drawn += f"<span>{label}, peak {max(value for _, value in points):,.0f} %</span>{line}"
     return f'<div class="sm-host">{drawn}</div>'
 
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 _NOT_IN_XML: Final = re.compile("[\ufffe\uffff]")
 
 STYLE: Final = """\
-.sm-card{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#57606a;--line:#d0d7de;--bad:#b3261e;--good:#1a6e34;\
---run:#0b57d0;--wait:#8a5a00;--fill:#eef1f4;font:14px/1.45 system-ui,sans-serif;color:var(--fg);background:var(--bg);\
+.sm-card,.sm-page{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#57606a;--line:#d0d7de;--bad:#b3261e;\
+--good:#1a6e34;--run:#0b57d0;--wait:#8a5a00;--fill:#eef1f4}
+.sm-card{font:14px/1.45 system-ui,sans-serif;color:var(--fg);background:var(--bg);\
 border:1px solid var(--line);border-radius:8px;padding:12px 16px;margin:8px 0;max-width:760px;overflow-wrap:anywhere}
-@media(prefers-color-scheme:dark){.sm-card{--fg:#e6edf3;--bg:#161b22;--soft:#9ba7b4;--line:#3d444d;--bad:#ff8a80;\
+@media(prefers-color-scheme:dark){.sm-card,.sm-page{--fg:#e6edf3;--bg:#161b22;--soft:#9ba7b4;--line:#3d444d;--bad:#ff8a80;\
 --good:#6fd388;--run:#8ab4f8;--wait:#e3b341;--fill:#262c36}}
 .sm-card h2{font-size:16px;line-height:1.5;margin:0 0 8px;color:var(--fg)}
 .sm-card h2 b{margin-right:8px;padding:1px 8px;border:1px solid;border-radius:9px;font-size:12px}
@@ -47,8 +48,8 @@ font:12px/1.45 ui-monospace,monospace}
 .sm-grid{display:flex;flex-wrap:wrap;gap:2px;margin:8px 0 0}
 .sm-grid i{width:10px;height:10px;background:currentColor;display:block}
 .sm-grid i,.sm-key i,.sm-card svg,.sm-card pre{-webkit-print-color-adjust:exact;print-color-adjust:exact}
-@media print{.sm-card{--fg:#000;--bg:#fff;--soft:#333;--line:#999;--bad:#b3261e;--good:#1a6e34;--run:#0b57d0;\
---wait:#8a5a00;--fill:#eee;break-inside:avoid}}
+@media print{.sm-card,.sm-page{--fg:#000;--bg:#fff;--soft:#333;--line:#999;--bad:#b3261e;--good:#1a6e34;\
+--run:#0b57d0;--wait:#8a5a00;--fill:#eee}.sm-card{break-inside:avoid}}
 """
 """The style sheet of the cards."""
 

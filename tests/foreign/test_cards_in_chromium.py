@@ -49,7 +49,7 @@ const { chromium } = require("playwright-core"), fs = require("fs");
 
 def page() -> str:
     """A file with every kind of card, made of hostile text."""
-    host = HostUse(HOSTILE, [10.0, 250.0, 30.0], [20.0, 40.0], (30.0, 90.0))
+    host = HostUse(HOSTILE, [(20.0, 10.0), (40.0, 250.0), (90.0, 30.0)], [(40.0, 20.0)], (30.0, 90.0))
     details = [("image", HOSTILE), ("price", "1.20 USD")]
     statuses = ("Completed", "Failed", "Stopped", "InProgress", HOSTILE)
     jobs = [JobFacts(HOSTILE, each, details, 10.0, 100.0, [host], HOSTILE, [HOSTILE] * 3) for each in statuses]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
 from processing.local.protocols.http1 import parse_head
-from processing.local.transports.connection import _ReceiveBuffer, _RequestBody
+from processing.local.transports.connection import RequestBody, _ReceiveBuffer
 
 h11: Any = pytest.importorskip("h11")
 
@@ -75,7 +75,7 @@ def read_by_the_engine(data: bytes) -> Message | None:
             if not received.wait_for_request():
                 return None
             head = parse_head(received.read_head())
-            body = _RequestBody(received, head, server).read()
+            body = RequestBody(received, head, server).read()
         except ApiError:
             return None
         rest = b"".join(iter(lambda: received.read(1 << 16), b""))

@@ -480,7 +480,7 @@ def test_a_failure_of_the_engine_is_reported_and_logged(
     assert (status, b"<Code>InternalError</Code>" in body) == (500, True)
     status, second, body = wire.answer("POST")
     assert (status, b"InternalFailure" in body) == (500, True)
-    entries = [record for record in caplog.records if record.name == "processing.local.transports.connection"]
+    entries = [record for record in caplog.records if record.name == "processing.local.transports.server"]
     assert headers["x-amz-request-id"] in entries[0].getMessage()
     assert second["x-amz-request-id"] in entries[1].getMessage()
     assert "GET /bucket/ke%0Ay" in entries[0].getMessage()

@@ -43,7 +43,7 @@ TEXTS: Final = st.text() | st.sampled_from(
     ["<script>alert(1)</script>", "]]>", "--><b>", "\"'&amp;", "\x1b[2J\x00\x08", "\u202etxt.exe", "\ufffe", "</style>"]
 )
 NUMBERS: Final = st.floats(0, 1e9)
-SERIES: Final = st.lists(st.floats(-1e6, 1e9), max_size=8)
+SERIES: Final = st.lists(st.tuples(st.floats(-1e6, 1e9), st.floats(-1e6, 1e9)), max_size=8)
 STATUSES: Final = st.sampled_from(["Completed", "Failed", "Stopped", "InProgress", "Stopping"]) | TEXTS
 HOSTS: Final = st.builds(HostUse, TEXTS, SERIES, SERIES, st.none() | st.tuples(NUMBERS, NUMBERS))
 FACTS: Final = st.builds(
@@ -66,7 +66,7 @@ ENDPOINTS: Final = st.builds(
     STATUSES,
     st.lists(st.tuples(TEXTS, st.none() | TEXTS), max_size=3),
     st.lists(st.builds(VariantUse, TEXTS, TEXTS, st.lists(CHARTS, max_size=3)), max_size=3),
-    TEXTS,
+    NUMBERS,
     st.none() | TEXTS,
     st.lists(TEXTS, max_size=3),
     st.none() | TEXTS | TEXTS.map("https://{}".format),
@@ -315,7 +315,7 @@ def test_the_metrics_of_an_endpoint(session: LocalSession) -> None:
     }
     facts = read_endpoint_facts(session, "busy", described)
     assert [chart.name for chart in facts.variants[0].charts] == ["invocations", "latency", "CPU", "memory"]
-    assert max(facts.variants[0].charts[1].values) == 5.0
+    assert max(value for _, value in facts.variants[0].charts[1].points) == 5.0
     assert facts.tail == ["out of <memory>"]
     shown = endpoint_card(facts)
     check(shown)

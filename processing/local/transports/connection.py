@@ -24,9 +24,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from processing.exceptions import EngineError
-from processing.local.credentials import acting_as
-from processing.local.errors import ApiError, unusable
+from processing.local.errors import ApiError
 from processing.local.protocols import codec, http1
 from processing.local.protocols.message import CHUNK, MAX_DECOMPRESSED, FileSection, Request, Response
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processing.local.protocols.http1 import RequestHead
-    from processing.local.protocols.sigv4 import SignatureVerifier
     from processing.local.stores.bodies import Readable
 
 logger = logging.getLogger(__name__)
@@ -67,18 +64,25 @@ LINGER_BYTES, LINGER_SECONDS = 1 << 26, 2
 """Limits on the data that is discarded after the last answer. Without lingering, a sending client would lose it."""
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
-_INTERNAL = "We encountered an internal error. Please try again."
 
 
 class ServerContext(Protocol):
     """The part of the server that a connection uses."""
 
-    verifier: SignatureVerifier
     stopping: bool
 
-    @property
-    def handle(self) -> codec.Handle:
-        """The engine's entry point for all operations."""
+    def respond(self, request: Request, head: RequestHead, body: RequestBody, request_id: str) -> Response:
+        """Return the answer to a request.
+
+        Args:
+            request: the request without its body.
+            head: its head.
+            body: its body, which may stay unread.
+            request_id: its id in logs and answers.
+
+        Raises:
+            ConnectionLost, OSError: the connection cannot be used any further.
+        """
 
     def connection_closed(self, connection: Connection) -> None:
         """Record that a connection has ended."""
@@ -105,7 +109,7 @@ class Connection:
         self.idle_since: float | None = time.monotonic()
         self.evicted_at: float | None = None
         self._lingers_since: float | None = None
-        self._body: _RequestBody | None = None
+        self._body: RequestBody | None = None
         self._socket = sock
         self._server = server
         self._incoming = _ReceiveBuffer(sock)
@@ -176,9 +180,9 @@ class Connection:
         return self._answer(head, request_id)
 
     def _answer(self, head: RequestHead, request_id: str) -> bool:
-        self._body = body = _RequestBody(self._incoming, head, self._socket)
+        self._body = body = RequestBody(self._incoming, head, self._socket)
         request = Request(head.method, head.host, head.path, head.query, head.headers)
-        response = self._response(request, head, body, request_id)
+        response = self._server.respond(request, head, body, request_id)
         keeps = head.keep_alive and body.can_drain() and not self._server.stopping
         keeps = self._send(request, response, keeps=keeps, chunks=not head.is_http_1_0) and keeps
         if keeps and body.drain():
@@ -186,26 +190,6 @@ class Connection:
         if body.unread:
             self._linger()
         return False
-
-    def _response(self, request: Request, head: RequestHead, body: _RequestBody, request_id: str) -> Response:
-        try:
-            service, protocol = codec.signing_name_of(request), codec.protocol_of(request)
-            claim = self._server.verifier.check_claim(request, protocol, service)
-            body.may_be_awaited = True
-            identity, request = claim.verify(_with_body(request, head, body))
-            with acting_as(identity):
-                return codec.handle_request(self._server.handle, request, request_id)
-        except ApiError as error:
-            return codec.error_response(error, request, request_id)
-        except (ConnectionLost, ConnectionError):
-            raise
-        except EngineError as error:
-            logger.error("%s: %s %s: %s", request_id, request.method, printable(request.path), error)  # noqa: TRY400 - the error has the whole story
-            return codec.error_response(unusable(error), request, request_id)
-        except Exception:
-            logger.exception("%s: %s %s failed", request_id, request.method, printable(request.path))
-            code = "InternalError" if codec.protocol_of(request) == "rest" else "InternalFailure"
-            return codec.error_response(ApiError(code, _INTERNAL, 500), request, request_id)
 
     def _send(self, request: Request, response: Response, *, keeps: bool, chunks: bool) -> bool:
         """Send an answer and return whether the connection can serve another request."""
@@ -356,7 +340,7 @@ class _ReceiveBuffer:
         return line[:-1]
 
 
-class _RequestBody:
+class RequestBody:
     """The body of a request as a stream that ends with the body.
 
     Attributes:
@@ -468,7 +452,7 @@ class _RequestBody:
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 
 
-def _with_body(request: Request, head: RequestHead, body: _RequestBody) -> Request:
+def with_body(request: Request, head: RequestHead, body: RequestBody) -> Request:
     """Return the request with its body: bytes if it is small, a stream if it may be an object of S3.
 
     Raises:

@@ -1,12 +1,12 @@
-"""The engine over HTTP, on this machine's loopback interface only.
+"""HTTP servers on this machine's loopback interface only: that of the engine, and the base of others.
 
 Strategy: one thread accepts connections, and one thread serves each (see `connection`). Threads suit requests that
 block on files and on SQLite. At the limit of connections, the acceptor closes the one that has been idle longest. If no
 connection is idle, it closes the one whose body has been stalled longest. To stop, the server closes the listener,
 interrupts idle connections, lets running requests end within a time limit, and then aborts the rest.
 
-Requests need a valid signature (see `protocols.sigv4`) and nothing else. A web page may point its own name at this
-server (DNS rebinding), but it has no key. So the Host header is not checked.
+Requests to the engine need a valid signature (see `protocols.sigv4`) and nothing else. A web page may point its own
+name at this server (DNS rebinding), but it has no key. So the Host header is not checked.
 """
 
 from __future__ import annotations
@@ -25,21 +25,28 @@ import time
 from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING
 
-from processing.local.credentials import Credentials, install_credentials
+from processing.exceptions import EngineError
+from processing.local.credentials import Credentials, acting_as, install_credentials
 from processing.local.endpoint import ADDRESS, client_environment
-from processing.local.errors import file_error, is_full
+from processing.local.errors import ApiError, file_error, is_full, unusable
+from processing.local.protocols import codec
 from processing.local.protocols.sigv4 import SignatureVerifier
-from processing.local.transports.connection import Connection
+from processing.local.transports.connection import Connection, ConnectionLost, printable, with_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from processing.clock import Clock
     from processing.local.credentials import Keys
     from processing.local.engine import Engine
     from processing.local.protocols.codec import Handle
+    from processing.local.protocols.http1 import RequestHead
+    from processing.local.protocols.message import Request, Response
+    from processing.local.transports.connection import RequestBody
 
 logger = logging.getLogger(__name__)
 _TRANSPORTS_LOGGER = logging.getLogger(__package__)  # the parent of this module's and of the connections' loggers
@@ -57,42 +64,28 @@ LOG_BYTES = 5_000_000
 STOP_SECONDS = 5.0
 """The time that running requests have to end when the server stops."""
 
+_INTERNAL = "We encountered an internal error. Please try again."
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-class Server:
-    """An HTTP server for an engine. As a context manager it serves within the block.
+class HttpServer:
+    """An HTTP server on the loopback interface. As a context manager it serves within the block.
+
+    Subclasses answer the requests, each in a thread of its connection.
 
     Args:
-        engine: the engine.
         port: the port on 127.0.0.1, or 0 for a free one.
         listener: a listening socket to use instead of a port. It is closed at the end.
-        credentials: the keys of clients, by default those of the engine's folder.
-        clock: the clock for the age of signatures, by default the system's.
 
     Raises:
         OSError: the port is in use.
 
     Attributes:
         endpoint: the URL for clients.
-        verifier: the verifier of signatures.
         stopping: whether the server is stopping, and accepts no further requests.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        port: int = 0,
-        listener: socket.socket | None = None,
-        credentials: Credentials | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        self._engine = engine
-        self._credentials = install_credentials(engine.home) if credentials is None else credentials
-        self.verifier = (
-            SignatureVerifier(self._credentials) if clock is None else SignatureVerifier(self._credentials, clock)
-        )
+    def __init__(self, *, port: int = 0, listener: socket.socket | None = None) -> None:
         self._listener = _listen(port) if listener is None else listener
         self._listener.settimeout(0)
         self.endpoint = f"http://{ADDRESS}:{self._listener.getsockname()[1]}"
@@ -103,18 +96,9 @@ class Server:
         self._stop_asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put() is safe in a signal handler
         self._acceptor: threading.Thread | None = None
 
-    @property
-    def handle(self) -> Handle:
-        """The engine's entry point for all operations."""
-        return self._engine.handle
-
-    def environment(self, keys: Keys | None = None) -> dict[str, str]:
-        """Return the environment variables that point any AWS client at this server only.
-
-        Args:
-            keys: the key for signatures, by default the folder's own.
-        """
-        return client_environment(self.endpoint, self._credentials.keys if keys is None else keys, self._engine.region)
+    def respond(self, request: Request, head: RequestHead, body: RequestBody, request_id: str) -> Response:
+        """Return the answer to a request; see `ServerContext`."""
+        raise NotImplementedError
 
     def start(self) -> None:
         """Begin to serve in background threads."""
@@ -162,7 +146,7 @@ class Server:
         for thread in threads.values():
             thread.join(max(1.0, deadline - time.monotonic()))
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -225,7 +209,77 @@ class Server:
             min(stalled, key=lambda wait: wait[:2])[2].evict(now)
 
 
-def serve_until_signal(server: Server, *, on_start: Callable[[], None] = lambda: None) -> None:
+class Server(HttpServer):
+    """An HTTP server for an engine. As a context manager it serves within the block.
+
+    Args:
+        engine: the engine.
+        port: the port on 127.0.0.1, or 0 for a free one.
+        listener: a listening socket to use instead of a port. It is closed at the end.
+        credentials: the keys of clients, by default those of the engine's folder.
+        clock: the clock for the age of signatures, by default the system's.
+
+    Raises:
+        OSError: the port is in use.
+
+    Attributes:
+        endpoint: the URL for clients.
+        verifier: the verifier of signatures.
+        stopping: whether the server is stopping, and accepts no further requests.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        port: int = 0,
+        listener: socket.socket | None = None,
+        credentials: Credentials | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._engine = engine
+        self._credentials = install_credentials(engine.home) if credentials is None else credentials
+        self.verifier = (
+            SignatureVerifier(self._credentials) if clock is None else SignatureVerifier(self._credentials, clock)
+        )
+        super().__init__(port=port, listener=listener)
+
+    @property
+    def handle(self) -> Handle:
+        """The engine's entry point for all operations."""
+        return self._engine.handle
+
+    def environment(self, keys: Keys | None = None) -> dict[str, str]:
+        """Return the environment variables that point any AWS client at this server only.
+
+        Args:
+            keys: the key for signatures, by default the folder's own.
+        """
+        return client_environment(self.endpoint, self._credentials.keys if keys is None else keys, self._engine.region)
+
+    def respond(self, request: Request, head: RequestHead, body: RequestBody, request_id: str) -> Response:
+        """Return the engine's answer, or the error of a request without a valid signature."""
+        try:
+            service, protocol = codec.signing_name_of(request), codec.protocol_of(request)
+            claim = self.verifier.check_claim(request, protocol, service)
+            body.may_be_awaited = True
+            identity, request = claim.verify(with_body(request, head, body))
+            with acting_as(identity):
+                return codec.handle_request(self.handle, request, request_id)
+        except ApiError as error:
+            return codec.error_response(error, request, request_id)
+        except (ConnectionLost, ConnectionError):
+            raise
+        except EngineError as error:
+            logger.error("%s: %s %s: %s", request_id, request.method, printable(request.path), error)  # noqa: TRY400 - the error has the whole story
+            return codec.error_response(unusable(error), request, request_id)
+        except Exception:
+            logger.exception("%s: %s %s failed", request_id, request.method, printable(request.path))
+            code = "InternalError" if codec.protocol_of(request) == "rest" else "InternalFailure"
+            return codec.error_response(ApiError(code, _INTERNAL, 500), request, request_id)
+
+
+def serve_until_signal(server: HttpServer, *, on_start: Callable[[], None] = lambda: None) -> None:
     """Serve until the process receives SIGTERM or SIGINT. Call it in the main thread.
 
     Args:
