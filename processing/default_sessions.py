@@ -11,8 +11,6 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import attrs
-
 from processing._utils.forks import ForkSafeLock
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
@@ -126,11 +124,11 @@ def default_local_session() -> Session:
     return _default("local", None, make)
 
 
-@attrs.frozen(eq=False)
 class _Identity:
     """The identity of an object, which exists at least as long as this value."""
 
-    value: Any
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Identity) and other.value is self.value

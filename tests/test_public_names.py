@@ -47,20 +47,21 @@ EXPENSIVE = (
     "tenacity",
     "zipfile",
 )
+MAKES_CLASSES = ("attrs", "dataclasses", "inspect")
 NOT_NEEDED = ("processing.images", "processing.job", "processing.local", "processing.request.build")
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "further"),
     [
-        "from processing import ScriptProcessor",
-        "from processing import remote; remote(print, instance_type='local')",
-        "from processing.remote_function import remote; remote(print, dependencies='requirements.txt')",
+        ("from processing import ScriptProcessor", MAKES_CLASSES),
+        ("from processing import remote; remote(print, instance_type='local')", ()),
+        ("from processing.remote_function import remote; remote(print, dependencies='requirements.txt')", ()),
     ],
 )
-def test_a_name_is_imported_alone(statement: str) -> None:
+def test_a_name_is_imported_alone(statement: str, further: tuple[str, ...]) -> None:
     """The import of a processor or a decorator loads neither expensive modules nor those that only a run needs."""
-    names = set(EXPENSIVE + NOT_NEEDED)
+    names = set(EXPENSIVE + NOT_NEEDED + further)
     program = f"import sys; {statement}; print({names} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -218,6 +218,10 @@ class Launch:
             self.display.submitted()
         return self.request
 
+    def shown_in(self, display: RunDisplay, progress: Callable[[Progress], object] | None) -> Launch:
+        """Return the same launch with a display, and with the user's own function for progress."""
+        return attrs.evolve(self, display=display, progress=progress)
+
     def claimed(self) -> Launch:
         """Return the same launch for a generated name, which another run may use at the same moment.
 

@@ -21,13 +21,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
-
 from processing import default_sessions
 from processing._utils import StrPath, is_empty, type_name
 from processing._utils.forks import ForkSafeLock
 from processing.exceptions import ConfigurationError, JobError
-from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
 from processing.processors.run_arguments import ONLINE, CodeOptions, HookArguments, PrepareContext, RunArguments
 from processing.request.job_names import base_name_from_image, unique_job_name
 from processing.request.s3_uri import S3Uri
@@ -40,6 +37,7 @@ if TYPE_CHECKING:
     from processing.job.launch import Launch
     from processing.job.plan import RunPlan
     from processing.job.start import IfExists
+    from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
     from processing.staging.pending_uploads import PendingUploads
@@ -51,7 +49,7 @@ INPUT_DIRECTORY = "/opt/ml/processing/input/"
 
 Tags = dict[str, Any] | list[dict[str, Any]]
 Preferences = Sequence[str | Mapping[str, Any]]
-Entry = TypeVar("Entry", ProcessingInput, ProcessingOutput)
+Entry = TypeVar("Entry", "ProcessingInput", "ProcessingOutput")
 
 
 class BaseProcessor:
@@ -153,8 +151,7 @@ class BaseProcessor:
         """Return a function that prepares the launch under a name."""
 
         def prepare(name: str | None) -> Launch:
-            launch = self._prepare(arguments._replace(job_name=name))
-            return attrs.evolve(launch, progress=progress, display=display)
+            return self._prepare(arguments._replace(job_name=name)).shown_in(display, progress)
 
         return prepare
 
@@ -287,6 +284,8 @@ class BaseProcessor:
         self, inputs: list[ProcessingInput] | None = None, kms_key: str | None = None
     ) -> list[ProcessingInput]:
         """Return copies of the inputs with names and URIs, and register local sources for upload."""
+        from processing.models import ProcessingInput
+
         named = []
         for index, entry in enumerate(inputs or ()):
             if not isinstance(entry, ProcessingInput):
@@ -327,6 +326,8 @@ class BaseProcessor:
 
     def _normalize_outputs(self, outputs: Sequence[ProcessingOutput | str] | None = None) -> list[ProcessingOutput]:
         """Return copies of the outputs with names and destinations."""
+        from processing.models import ProcessingOutput
+
         normalized = []
         for index, output in enumerate(outputs or ()):
             entry = ProcessingOutput(output) if isinstance(output, (str, pathlib.PurePath)) else output
@@ -397,6 +398,7 @@ class BaseProcessor:
         Otherwise they are a copy of the processor with the values that fit, and a further input with the rest.
         """
         from processing.container.command import FILE
+        from processing.models import ProcessingInput
         from processing.processors.oversized_command import INPUT_NAME, Command, spill
 
         self._apply_config()  # again, as a hook may have set an attribute to None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from processing import default_sessions
 from processing._utils import is_empty
 from processing.exceptions import ConfigurationError
-from processing.models import RunArgs
 from processing.processors.estimator_arguments import EstimatorArguments, accepts_estimator_order
 from processing.processors.run_arguments import CodeOptions, RunArguments
 from processing.processors.script import ScriptProcessor
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from processing.job.job import ProcessingJob
     from processing.job.plan import RunPlan
     from processing.job.start import IfExists
-    from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
+    from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput, RunArgs
     from processing.processors.base import Preferences, Tags
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
@@ -349,6 +348,7 @@ class FrameworkProcessor(ScriptProcessor):
             ConfigurationError: a value cannot work; nothing was uploaded.
             StagingError: an upload failed.
         """
+        from processing.models import RunArgs
         from processing.staging.transfers import upload_all
 
         self._resolve_session()

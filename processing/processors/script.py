@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from processing._utils import StrPath, is_empty, type_name
 from processing.container.bootstrap import ARCHIVE, NAME, Payload, bootstrap
 from processing.exceptions import ConfigurationError
-from processing.models import ProcessingInput, ProcessingOutput, RunArgs
 from processing.processors.base import INPUT_DIRECTORY, Preferences, Tags
 from processing.processors.processor import Processor
 from processing.processors.run_arguments import CodeOptions, HookArguments, RunArguments
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from processing.job.job import ProcessingJob
     from processing.job.plan import RunPlan
     from processing.job.start import IfExists
-    from processing.models import NetworkConfig
+    from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput, RunArgs
     from processing.request.build import ProcessingRequest
     from processing.staging.bundles import Member
     from processing.staging.progress import Progress
@@ -126,6 +125,8 @@ class ScriptProcessor(Processor):
         arguments: list[str] | None = None,
     ) -> RunArgs:
         """Return the arguments of `run` as one value."""
+        from processing.models import RunArgs
+
         return RunArgs(code=code, inputs=inputs, outputs=outputs, arguments=arguments)
 
     def run(  # type: ignore[override]  # v2's order: the script comes first
@@ -337,6 +338,8 @@ class ScriptProcessor(Processor):
         self, inputs: list[ProcessingInput] | None, s3_uri: str
     ) -> list[ProcessingInput]:
         """Return a new list of the inputs, with the code as the last one."""
+        from processing.models import ProcessingInput
+
         code = ProcessingInput(source=s3_uri, destination=self._code_directory(), input_name=self._code_input_name())
         return [*(inputs or ()), code]
 
@@ -447,6 +450,8 @@ class ScriptProcessor(Processor):
         self, inputs: list[ProcessingInput] | None, s3_payload: str
     ) -> list[ProcessingInput]:
         """Return a new list of the inputs, with the bundle as the last one."""
+        from processing.models import ProcessingInput
+
         directory = f"{self._CODE_CONTAINER_BASE_PATH.rstrip('/')}/{_BUNDLE_INPUT}"
         return [*(inputs or ()), ProcessingInput(s3_payload, directory, _BUNDLE_INPUT)]
 

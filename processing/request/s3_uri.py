@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from processing.exceptions import ConfigurationError
 from processing.request.bucket_names import SCHEME, bucket_problem, is_s3, split_s3_uri
 
 
-@attrs.frozen
-class S3Uri:
+class S3Uri(NamedTuple):
     """A location in S3: a bucket, and a key or a key prefix.
 
     The key is kept unchanged: S3 does not interpret `..` or percent-encoding, and `a//b` and `a/b` are different keys.

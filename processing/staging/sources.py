@@ -7,9 +7,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import attrs
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing._utils import NO_WORKING_DIRECTORY, absolute
 from processing._utils.validation import PATH
@@ -29,8 +27,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _ENGINE = ("jobs.sqlite3", "objects.sqlite3")  # files in the embedded engine's home
 
 
-@attrs.frozen
-class LocalSource:
+class LocalSource(NamedTuple):
     """A file or a directory of this machine.
 
     Args:
