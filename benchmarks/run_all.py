@@ -18,6 +18,7 @@ from figures import OVER_THE_LIMIT
 BENCHMARKS = (
     "import_time",
     "footprint",
+    "cold_start",
     "command_line",
     "aws_calls",
     "bundle",

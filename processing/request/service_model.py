@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from processing._utils.forks import ForkSafeLock
+from processing._utils.garbage import collection_paused
 
 if TYPE_CHECKING:
     from botocore.loaders import Loader
@@ -57,7 +58,7 @@ class Violation:
 
 def shared_loader() -> Loader:
     """Return the process-wide botocore data loader. A session with this loader parses no model a second time."""
-    with _LOCK:
+    with _LOCK, collection_paused():
         return _shared_loader()
 
 
@@ -68,16 +69,20 @@ def _shared_loader() -> Loader:
     import botocore.session
 
     try:
-        loader: Loader = botocore.session.Session().get_component("data_loader")
+        loader: Loader = botocore.session.Session(include_builtin_handlers=False).get_component("data_loader")
     except botocore.exceptions.BotoCoreError:
         # The AWS configuration of the machine cannot be read. Its users report that; the models do not need it.
         loader = botocore.loaders.create_loader(os.environ.get("AWS_DATA_PATH"))
-    return loader
+    if os.environ.get("PROCESSING_MODEL_LOADER") == "botocore":
+        return loader
+    from processing.request.model_loader import ModelLoader
+
+    return ModelLoader(loader.search_paths, include_default_search_paths=False)
 
 
 def service_model(service: str) -> ServiceModel:
     """Return botocore's model of a service such as `sagemaker`, loaded once per process."""
-    with _LOCK:
+    with _LOCK, collection_paused():
         return _service_model(service)
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import gc
+import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import DataNotFoundError, UnknownServiceError
+from botocore.loaders import Loader
 from botocore.validate import ParamValidator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from processing._utils.garbage import collection_paused
+from processing.request.model_loader import ModelLoader
 from processing.request.service_model import (
     Violation,
+    _shared_loader,
     aws_message,
     compile_pattern,
     processing_model,
@@ -20,6 +28,9 @@ from processing.request.service_model import (
     shared_loader,
     violations,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REQUEST: Any = processing_model().operation_model("CreateProcessingJob").input_shape
 
@@ -227,6 +238,68 @@ def test_one_loader_for_the_process() -> None:
     """The model is read once, through a loader that sessions share."""
     assert shared_loader() is shared_loader()
     assert processing_model() is service_model("sagemaker")
+
+
+@pytest.mark.parametrize("service", ["logs", "s3", "sagemaker", "sts"])
+@pytest.mark.parametrize("kind", ["service-2", "endpoint-rule-set-1", "paginators-1", "waiters-2"])
+def test_the_data_are_those_of_botocores_loader(service: str, kind: str) -> None:
+    """The loader returns what botocore's own one returns, in the same order, and the same error."""
+
+    def load(loader: Loader) -> str:
+        try:
+            return json.dumps(loader.load_service_model(service, kind))
+        except UnknownServiceError as error:
+            return str(error)
+
+    assert load(ModelLoader()) == load(Loader())
+
+
+def test_an_unknown_service() -> None:
+    """The error lists the known services, and the list of services is complete."""
+    with pytest.raises(UnknownServiceError, match="sagemaker-runtime"):
+        ModelLoader().load_service_model("sagemakr", "service-2")
+    assert ModelLoader().list_available_services("service-2") == Loader().list_available_services("service-2")
+
+
+def test_a_version_of_the_model() -> None:
+    """A version can be named, and one that does not exist is an error."""
+    latest = ModelLoader().load_service_model("cloudfront", "service-2")
+    oldest = Loader().list_api_versions("cloudfront", "service-2")[0]
+    assert ModelLoader().load_service_model("cloudfront", "service-2", api_version=oldest) != latest
+    with pytest.raises(DataNotFoundError):
+        ModelLoader().load_service_model("s3", "service-2", "1999-01-01")
+
+
+def test_a_model_of_the_users(tmp_path: Path) -> None:
+    """A model in a folder of the user's comes before botocore's own one, and so does its addition."""
+    folder = tmp_path / "sagemaker" / "2099-01-01"
+    folder.mkdir(parents=True)
+    (folder / "service-2.json").write_text('{"metadata": {"serviceId": "Mine"}}')
+    (folder / "service-2.sdk-extras.json").write_text('{"merge": {"metadata": {"added": true}}}')
+    model = ModelLoader([str(tmp_path)]).load_service_model("sagemaker", "service-2")
+    assert model == {"metadata": {"serviceId": "Mine", "added": True}}
+
+
+def test_botocores_own_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment variable selects botocore's loader."""
+    monkeypatch.setenv("PROCESSING_MODEL_LOADER", "botocore")
+    assert type(_shared_loader.__wrapped__()) is Loader
+    monkeypatch.delenv("PROCESSING_MODEL_LOADER")
+    assert type(_shared_loader.__wrapped__()) is ModelLoader
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collection_of_garbage_continues(enabled: bool) -> None:
+    """It is paused in the block only, and stays off if the user has switched it off."""
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with contextlib.suppress(KeyError), collection_paused():
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_violations_are_values() -> None:
