@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from processing._utils.forks import ForkSafeLock, reset_after_fork
+from processing._utils.garbage import collection_paused
 from processing.aws import connections
 from processing.exceptions import ConfigurationError
 from processing.session.travel import FOUND_BY_BOTOCORE, SEARCHED
@@ -62,6 +63,7 @@ class BotoClients:
         self._read_timeout = read_timeout
         self.endpoint = endpoint
         self._session = boto_session
+        self._is_own = False  # True if `_make_session` has made the session, from the environment
         self._keys: Keys | None = None  # renewed keys, in place of those of a session of the user's
         self._made: dict[str, Any] = {}
         self._forked = False
@@ -77,10 +79,11 @@ class BotoClients:
     @property
     def session(self) -> Any:
         """The boto3 session; made on first use."""
-        with self.lock:
+        with self.lock, collection_paused():
             if self._session is None:
                 self._session = self._make_session()
-                if _is_users(self._session):
+                self._is_own = self._session is not boto3_default_session()
+                if not self._is_own:
                     self._keys = _newer_keys(self._session, None)
             return self._session
 
@@ -93,7 +96,7 @@ class BotoClients:
 
     def client(self, service: str) -> Any:
         """Return the client of a service. It does not retry."""
-        with self.lock:
+        with self.lock, collection_paused():
             if service not in self._made:
                 given = service == "sagemaker" and self.given_client is not None
                 self._made[service] = self._users_client() if given else self._make_client(service)
@@ -113,13 +116,14 @@ class BotoClients:
             return renewed
 
     def _renew(self) -> bool:
-        if self.given_session is None and not _is_users(self.session):
+        session = self.session
+        if self._is_own:
             fresh = self._make_session()
-            if _keys_of(fresh) in {None, _keys_of(self.session)}:
+            if _keys_of(fresh) in {None, _keys_of(session)}:
                 return False
             self._session = fresh
             return True
-        keys = _newer_keys(self.session, self._keys)
+        keys = _newer_keys(session, self._keys)
         if keys is None:
             return False
         self._keys = keys
