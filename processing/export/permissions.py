@@ -18,12 +18,10 @@ class Grant:
     Args:
         on: the kind of resource, a key of `processing.export.policies.RESOURCES`.
         actions: the actions.
-        is_call: False if AWS checks the actions as part of another call.
     """
 
     on: str
     actions: tuple[str, ...]
-    is_call: bool = True
 
 
 @attrs.frozen
@@ -44,7 +42,7 @@ class Feature:
 
 
 _CREATE = Grant("jobs", ("sagemaker:CreateProcessingJob",))
-_PASS = Grant("role", ("iam:PassRole",), is_call=False)
+_PASS = Grant("role", ("iam:PassRole",))
 _DESCRIBE = Grant("jobs", ("sagemaker:DescribeProcessingJob",))
 _LIST = Grant("any", ("sagemaker:ListProcessingJobs",))
 _LINES = Grant("logs", ("logs:FilterLogEvents",))
@@ -54,7 +52,7 @@ FEATURES: Final[dict[str, Feature]] = {
     "submit": Feature("submit a job", (_CREATE, _PASS), without="`SubmissionError`"),
     "tags": Feature(
         "give it tags, as `submit_all` does for all its jobs",
-        (Grant("jobs", ("sagemaker:AddTags",), is_call=False),),
+        (Grant("jobs", ("sagemaker:AddTags",)),),
         without="`SubmissionError`; `submit_all(..., tagged=False)` does not need it",
     ),
     "role-name": Feature(
@@ -75,10 +73,10 @@ FEATURES: Final[dict[str, Feature]] = {
         (Grant("objects", ("s3:AbortMultipartUpload",)),),
         without="parts of an upload that failed stay",
     ),
-    "generated-name": Feature(
-        "the same under a job name made by the package",
+    "uploads-taken-back": Feature(
+        "remove what a run without a job name has uploaded, if it fails or ends by Ctrl-C before the submission",
         (Grant("objects", ("s3:DeleteObject",)),),
-        without="files stay if the name belongs to another job",
+        without="the files stay",
     ),
     "default-bucket": Feature(
         "use the bucket `sagemaker-<region>-<account>`",
@@ -87,8 +85,8 @@ FEATURES: Final[dict[str, Feature]] = {
     ),
     "kms": Feature(
         "use a KMS key",
-        (Grant("key", ("kms:GenerateDataKey", "kms:Decrypt", "kms:CreateGrant"), is_call=False),),
-        (Grant("key", ("kms:GenerateDataKey", "kms:Decrypt"), is_call=False),),
+        (Grant("key", ("kms:GenerateDataKey", "kms:Decrypt", "kms:CreateGrant")),),
+        (Grant("key", ("kms:GenerateDataKey", "kms:Decrypt")),),
         without="AWS's refusal; `kms:CreateGrant` is for the volumes of a job",
     ),
     "job-name": Feature(
@@ -138,6 +136,31 @@ FEATURES: Final[dict[str, Feature]] = {
             Grant("objects", ("s3:GetObject", "s3:PutObject")),
         ),
     ),
+    "shim": Feature(
+        "run a program with [the shim](container-shim.md) for tasks in S3, besides those to submit and watch a job",
+        (Grant("objects", ("s3:GetObject",)),),
+        (Grant("objects", ("s3:GetObject", "s3:PutObject")),),
+    ),
+    "spark": Feature(
+        "run Spark with dependencies in S3, besides those to submit and watch a job",
+        (),
+        (Grant("objects", ("s3:GetObject",)),),
+    ),
+    "code-artifact": Feature(
+        "install from a repository of CodeArtifact",
+        (),
+        (
+            Grant(
+                "any",
+                (
+                    "codeartifact:GetAuthorizationToken",
+                    "codeartifact:GetRepositoryEndpoint",
+                    "codeartifact:ReadFromRepository",
+                    "sts:GetServiceBearerToken",
+                ),
+            ),
+        ),
+    ),
     "pool-remains": Feature(
         "remove what a pool leaves",
         (
@@ -177,8 +200,8 @@ FEATURES: Final[dict[str, Feature]] = {
     "queue-setup": Feature(
         "set that queue up, once",
         (
-            Grant("queue", ("sqs:CreateQueue",), is_call=False),
-            Grant("rules", ("events:PutRule", "events:PutTargets"), is_call=False),
+            Grant("queue", ("sqs:CreateQueue",)),
+            Grant("rules", ("events:PutRule", "events:PutTargets")),
         ),
         without="",
     ),
@@ -216,22 +239,20 @@ JOB_ROLE: Final = (
     Grant(
         "job-logs",
         ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"),
-        is_call=False,
     ),
-    Grant("any", ("cloudwatch:PutMetricData", "ecr:GetAuthorizationToken"), is_call=False),
+    Grant("any", ("cloudwatch:PutMetricData", "ecr:GetAuthorizationToken")),
     Grant(
         "image",
         ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"),
-        is_call=False,
     ),
 )
-"""The permissions of every job's role: for its log, its metrics and its image."""
+"""The permissions of every job's role: for its log, its metrics and its image. SageMaker itself makes these calls."""
 
 JOB_INPUTS: Final = (
-    Grant("objects", ("s3:GetObject",), is_call=False),
-    Grant("bucket", ("s3:ListBucket",), is_call=False),
+    Grant("objects", ("s3:GetObject",)),
+    Grant("bucket", ("s3:ListBucket",)),
 )
-JOB_OUTPUTS: Final = (Grant("objects", ("s3:PutObject",), is_call=False),)
+JOB_OUTPUTS: Final = (Grant("objects", ("s3:PutObject",)),)
 JOB_NETWORK: Final = (
     Grant(
         "any",
@@ -246,7 +267,6 @@ JOB_NETWORK: Final = (
             "ec2:DescribeSubnets",
             "ec2:DescribeVpcs",
         ),
-        is_call=False,
     ),
 )
 """The further permissions of the role of a job in a VPC."""

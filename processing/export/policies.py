@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 EVERYDAY: Final = (
-    *("submit", "tags", "upload", "large-files", "generated-name", "job-name", "watch", "logs", "stop", "download"),
+    *("submit", "tags", "upload", "large-files", "uploads-taken-back", "job-name", "watch", "logs", "stop", "download"),
     "metrics",
 )
 """The features that nearly every user has: run a job, watch it, stop it, and read what it left."""
