@@ -7,13 +7,15 @@ a price list that was downloaded. Nothing else fetches prices, and a price that 
 
 from __future__ import annotations
 
+import csv
 import functools
+import itertools
 import json
 import logging
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
 import attrs
 
@@ -31,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 # The price list API exists in a few regions only. Each of them has the prices of all regions.
 _API_REGION = "us-east-1"
-_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d+")
 
 
 @attrs.frozen
@@ -132,12 +134,12 @@ def refresh(region: str, session: Any = None) -> int:
 def load(path: StrPath) -> int:
     """Read the prices of a downloaded price list into the cache folder, and return their number.
 
-    AWS publishes the list of all regions as `offers/v1.0/aws/AmazonSageMaker/current/index.json` on its price list
-    host, and a smaller one for each region. No credentials are needed to download it. The folder is
+    AWS publishes the list of all regions as `offers/v1.0/aws/AmazonSageMaker/current/index.json` and `index.csv` on its
+    price list host, and smaller ones for each region. No credentials are needed to download them. The folder is
     PROCESSING_CACHE_HOME, else the user's cache folder.
 
     Args:
-        path: the downloaded file, in AWS's JSON format.
+        path: the downloaded file, in AWS's JSON or CSV format.
 
     Raises:
         ConfigurationError: the file cannot be read, is not a price list, or has no prices of processing jobs in US
@@ -163,20 +165,43 @@ def read_offers(path: StrPath) -> dict[str, Prices]:
     require("path", path, PATH)
     found: dict[str, Prices] = {}
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            offers = json.load(file)
-        published, terms = str(offers["publicationDate"]), offers["terms"].get("OnDemand", {})
-        for sku, product in offers["products"].items():
-            region = product.get("attributes", {}).get("regionCode", "")
-            if _REGION.fullmatch(region):
-                entry = {"product": product, "terms": {"OnDemand": terms.get(sku, {})}}
-                found[region] = found.get(region, Prices("", {})).with_entry(entry, published)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            is_json = file.read(1) == "{"
+            file.seek(0)
+            for region, published, entry in _json_offers(file) if is_json else _csv_offers(file):
+                if _REGION.fullmatch(region):
+                    found[region] = found.get(region, Prices("", {})).with_entry(entry, published)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
         raise ConfigurationError(f"path: {os.fspath(path)} is not a price list of AWS's: {error}") from error
     found = {region: prices for region, prices in sorted(found.items()) if prices.usd}
     if not found:
         raise ConfigurationError(f"path: {os.fspath(path)} has no prices of processing jobs in US dollars")
     return found
+
+
+def _json_offers(file: TextIO) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield the region, the day and the entry of each product, in the form of GetProducts."""
+    offers = json.load(file)
+    published, terms = str(offers["publicationDate"]), offers["terms"].get("OnDemand", {})
+    for sku, product in offers["products"].items():
+        entry = {"product": product, "terms": {"OnDemand": terms.get(sku, {})}}
+        yield product.get("attributes", {}).get("regionCode", ""), published, entry
+
+
+def _csv_offers(file: TextIO) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield the same of a file in CSV: five rows about it, then the names of the columns, then a row for each price."""
+    rows = csv.reader(file)
+    about = {row[0]: row[1] for row in itertools.islice(rows, 5)}
+    published = about["Publication Date"]
+    # AWS's lists differ in the spelling of columns: usageType and Usage Type.
+    names = [name.replace(" ", "").lower() for name in next(rows, [])]
+    for row in rows:
+        offer = dict(zip(names, row, strict=True))
+        if offer["termtype"] == "OnDemand":
+            dimension = {"unit": offer["unit"], "pricePerUnit": {offer["currency"]: offer["priceperunit"]}}
+            product = {"attributes": {"usagetype": offer["usagetype"]}}
+            terms = {"OnDemand": {"": {"priceDimensions": {"": dimension}}}}
+            yield offer["regioncode"], published, {"product": product, "terms": terms}
 
 
 def _pricing_client(session: Any) -> Any:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Write `processing/price_table.json` anew: `scripts/price_table.py <price list> ...`.
 
-A price list is AWS's `offers/v1.0/aws/AmazonSageMaker/current/index.json`, or the one of a region. Later files replace
-the regions of earlier ones.
+A price list is AWS's `offers/v1.0/aws/AmazonSageMaker/current/index.json` or `index.csv`, or the one of a region. Later
+files replace the regions of earlier ones.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
+import io
 import json
 import pathlib
 from typing import Any
@@ -175,9 +177,49 @@ def test_a_downloaded_price_list_is_loaded(tmp_path: pathlib.Path) -> None:
     assert hourly_price("ml.m5.large", "us-east-1") == Price(0.115, "2026-07-30")
 
 
+def offers_as_csv(*usages: tuple[str, str, str], usage_column: str = "usageType") -> str:
+    """The same in CSV, from usage types, regions and prices."""
+    about = [
+        ["FormatVersion", "v1.0"],
+        ["Disclaimer", "for informational purposes, only"],
+        ["Publication Date", "2026-11-05T18:22:33Z"],
+        ["Version", "20261105182233"],
+        ["OfferCode", "AmazonSageMaker"],
+        ["SKU", "TermType", "PriceDescription", "Unit", "PricePerUnit", "Currency", usage_column, "Region Code"],
+    ]
+    text = '$0.1 per "hour", in this region'
+    rows = [["SKU", "OnDemand", text, "Hrs", price, "USD", usage, region] for usage, region, price in usages]
+    reserved = ["SKU", "Reserved", text, "Hrs", "99", "USD", "EU-Processing:ml.m5.large", "eu-west-1"]
+    chinese = ["SKU", "OnDemand", text, "Hrs", "9", "CNY", "CNN1-Processing:ml.m5.large", "cn-north-1"]
+    written = io.StringIO()
+    csv.writer(written, quoting=csv.QUOTE_ALL).writerows([*about, *rows, reserved, chinese])
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("usage_column", ["usageType", "Usage Type"])
+def test_a_price_list_in_csv_is_loaded(usage_column: str, tmp_path: pathlib.Path) -> None:
+    """All types and regions of the file are known then; reserved ones and other currencies are not."""
+    types = ["ml.t3.medium", "ml.m5.large", "ml.p4de.24xlarge", "ml.trn1n.32xlarge", "ml.g6e.48xlarge"]
+    regions = ["eu-west-1", "us-gov-west-1", "eusc-de-east-1", "ap-southeast-7", "us-iso-east-1"]
+    rows = [(f"X-Processing:{kind}", region, "0.25") for kind in types for region in regions]
+    rows += [("X-Train:ml.m4.large", region, "9") for region in regions]
+    path = tmp_path / "index.csv"
+    path.write_text(offers_as_csv(*rows, usage_column=usage_column), encoding="utf-8-sig")
+    assert load(path) == len(types) * len(regions)
+    prices = {hourly_price(kind, region) for kind in types for region in regions}
+    assert prices == {Price(0.25, "2026-11-05")}
+    assert hourly_price("ml.m5.large", "cn-north-1") is None
+    assert hourly_price("ml.m4.large", "eu-west-1") is None
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("", "is not a price list of AWS's"),
+        ("\n".join(offers_as_csv().splitlines()[:5]), "has no prices of processing jobs"),
+        ("a,b\nc,d\n", "is not a price list of AWS's"),
+        (offers_as_csv().rpartition("Reserved")[0], "is not a price list of AWS's"),  # a part of a download
+        (offers_as_csv(), "has no prices of processing jobs in US dollars"),
         (None, "path: .*index.json is not a price list of AWS's: .*No such file"),
         ("{", "is not a price list of AWS's"),
         ("[]", "is not a price list of AWS's"),
@@ -201,8 +243,9 @@ def test_the_script_makes_the_table_of_the_package(tmp_path: pathlib.Path) -> No
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    for region in ("eu-west-1", "us-east-1"):
-        (tmp_path / region).write_text(json.dumps(offers(("X-Processing:ml.m5.large", "0.1"), region=region)))
+    listed = offers(("X-Processing:ml.m5.large", "0.1"), region="eu-west-1")
+    (tmp_path / "eu-west-1").write_text(json.dumps(listed))
+    (tmp_path / "us-east-1").write_text(offers_as_csv(("X-Processing:ml.m5.large", "us-east-1", "0.1")))
     script.main([str(tmp_path / "eu-west-1"), str(tmp_path / "us-east-1")], tmp_path / "table.json")
     made = json.loads((tmp_path / "table.json").read_text())
     shipped = json.loads((ROOT / "processing" / "price_table.json").read_text())
