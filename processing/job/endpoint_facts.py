@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from processing.job.cost import ON_THIS_MACHINE, console_url
-from processing.job.fact_calls import last_lines, read_metrics
+from processing.job.fact_calls import last_events, messages, read_metrics
 from processing.report.endpoint_card import Chart, EndpointFacts, VariantUse
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read_endpoint_facts(session: Session, name: str, description: Mapping[str, A
     begin = max(now - _SPAN, created) if created is not None else now - _SPAN
     variants = list(description.get("ProductionVariants") or ())
     values = _values(session, name, [str(each["VariantName"]) for each in variants[:_MOST_VARIANTS]], begin, now)
-    tail = last_lines(session, f"{LOG_GROUPS}/{name}", "", modified or now) if status == "Failed" else []
+    events = last_events(session, f"{LOG_GROUPS}/{name}", "", modified or now) if status == "Failed" else ()
     return EndpointFacts(
         name=name,
         status=status,
@@ -50,7 +50,7 @@ def read_endpoint_facts(session: Session, name: str, description: Mapping[str, A
         variants=[_variant(number, each, values) for number, each in enumerate(variants)],
         span=(now - begin).total_seconds(),
         reason=description.get("FailureReason"),
-        tail=tail,
+        tail=messages(events),
         console_url=console_url(session, name, "endpoints"),
     )
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from processing.session.session import Session
@@ -96,18 +96,40 @@ def line_spans(session: Session, group: str, name: str, created: datetime) -> di
     spans: dict[str, tuple[float, float]] = {}
     for stream in call(session, "logs", "DescribeLogStreams", params).get("logStreams") or ():
         first, last = stream.get("firstEventTimestamp"), stream.get("lastEventTimestamp")
-        match = re.match(r"algo-\d+", stream.get("logStreamName", "").removeprefix(f"{name}/"))
-        if match and first is not None and last is not None:
+        host = _host_of(stream.get("logStreamName", ""), name)
+        if host and first is not None and last is not None:
             since = created.timestamp()
-            spans[match[0]] = (first / 1000 - since, last / 1000 - since)
+            spans[host] = (first / 1000 - since, last / 1000 - since)
     return spans
 
 
-def last_lines(session: Session, group: str, prefix: str, end: datetime) -> list[str]:
-    """Return the last lines of log streams before a moment."""
+def _host_of(stream: str, name: str) -> str | None:
+    match = re.match(r"algo-\d+", stream.removeprefix(f"{name}/"))
+    return match and match[0]
+
+
+def last_events(session: Session, group: str, prefix: str, end: datetime) -> Sequence[Mapping[str, Any]]:
+    """Return the log events of the last minutes before a moment."""
     begin = int((end.timestamp() - _LAST_SECONDS) * 1000)
     params = {"logGroupName": group, "startTime": begin}
     if prefix:
         params["logStreamNamePrefix"] = prefix
     answer = call(session, "logs", "FilterLogEvents", params)
-    return [event.get("message", "") for event in answer.get("events") or ()][-_TAIL:]
+    return answer.get("events") or ()
+
+
+def messages(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the last lines of log events."""
+    return [event.get("message", "") for event in events[-_TAIL:]]
+
+
+def last_spans(
+    events: Sequence[Mapping[str, Any]], name: str, created: datetime, started: float
+) -> dict[str, tuple[float, float]]:
+    """Return the seconds from a job's creation to its start and to the last event of each of its hosts."""
+    spans = {}
+    for event in events:
+        host, moment = _host_of(event.get("logStreamName", ""), name), event.get("timestamp")
+        if host and moment is not None:
+            spans[host] = (started, moment / 1000 - created.timestamp())
+    return spans

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.job.cost import ON_THIS_MACHINE, console_url, cost_of
-from processing.job.fact_calls import last_lines, line_spans, read_metrics
+from processing.job.fact_calls import last_events, last_spans, line_spans, messages, read_metrics
 from processing.report.job_card import HostUse, JobFacts, JobPhase
 from processing.watching.render.run_text import duration
 
@@ -77,12 +77,17 @@ def read_facts(session: Session, name: str, description: Mapping[str, Any], kind
         hosts = _hosts(session, kind, name, min(count, _MOST_HOSTS), created, end)
     hosts += [HostUse(f"algo-{number}") for number in range(len(hosts) + 1, count + 1)]
     phases = _phases(description, created, end)
+    waited = None if started is None or created is None else max((started - created).total_seconds(), 0.0)
     tail: list[str] = []
+    spans: dict[str, tuple[float, float]] = {}
     if status == "Failed" and end is not None:
-        tail = last_lines(session, kind.log_group, f"{name}/", end)
+        events = last_events(session, kind.log_group, f"{name}/", end)
+        tail = messages(events)
+        if created is not None and waited is not None:
+            spans = last_spans(events, name, created, waited)
     elif created is not None and not phases:
         spans = line_spans(session, kind.log_group, name, created)
-        hosts = [attrs.evolve(host, lines=spans.get(host.name)) for host in hosts]
+    hosts = [attrs.evolve(host, lines=spans.get(host.name)) for host in hosts]
     return JobFacts(
         name=name,
         status=status,
@@ -93,7 +98,7 @@ def read_facts(session: Session, name: str, description: Mapping[str, Any], kind
             ("duration", None if started is None or end is None else duration((end - started).total_seconds())),
             *_details(session, kind, description),
         ],
-        waited=None if started is None or created is None else max((started - created).total_seconds(), 0.0),
+        waited=waited,
         total=0.0 if created is None or end is None else max((end - created).total_seconds(), 0.0),
         hosts=hosts,
         reason=description.get("FailureReason"),

@@ -48,14 +48,15 @@ font:12px/1.45 ui-monospace,monospace}
 .sm-grid{display:flex;flex-wrap:wrap;gap:2px;margin:8px 0 0}
 .sm-grid i{width:10px;height:10px;background:currentColor;display:block}
 .sm-grid i,.sm-key i,.sm-card svg,.sm-card pre{-webkit-print-color-adjust:exact;print-color-adjust:exact}
-@media print{.sm-card,.sm-page{--fg:#000;--bg:#fff;--soft:#333;--line:#999;--bad:#b3261e;--good:#1a6e34;\
---run:#0b57d0;--wait:#8a5a00;--fill:#eee}.sm-card{break-inside:avoid}}
+@media print{.sm-card,.sm-page{color-scheme:light;--fg:#000;--bg:#fff;--soft:#333;--line:#999;--bad:#b3261e;\
+--good:#1a6e34;--run:#0b57d0;--wait:#8a5a00;--fill:#eee}.sm-card{break-inside:avoid}}
 """
 """The style sheet of the cards."""
 
 PAGE_STYLE: Final = (
     ":root{color-scheme:light dark}body{margin:0 auto;padding:8px;max-width:800px;"
     "font-family:system-ui,sans-serif;overflow-wrap:anywhere}h1{font-size:22px}"
+    "@media print{:root{color-scheme:light}}"
 )
 """The style sheet of a file with cards."""
 

@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import frozen
 
+from chromium import chromium as run_chromium
+from chromium import missing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from chromium import Chromium
 
 CLIENTS = Path(os.environ.get("PROCESSING_TEST_CLIENTS", ".venv-clients")).absolute()
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -93,6 +98,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield Served(home, environment)
         server.terminate()
         assert server.wait(DEADLINE) == 0
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """Chromium with playwright and axe-core."""
+    modules = CLIENTS / "browser" / "node_modules"
+    reason = missing() if modules.exists() else "browser is not installed: ./scripts/test --all does it"
+    if reason is not None:
+        pytest.skip(reason)
+    with run_chromium(modules, tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -169,6 +169,7 @@ def test_a_card_makes_few_calls(session: LocalSession, faults: FaultInjector) ->
     check(card)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in card
     assert 'class="sm-bad">Failed<' in card
+    assert "ending, estimated" in card
     assert job._repr_html_() == card
     assert len(faults.calls) == 3
     good = started(session, "good.py", "good")

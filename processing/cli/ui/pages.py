@@ -101,10 +101,10 @@ class Pages:
         )
         hidden = f'<input type="hidden" name="status" value="{escaped(status)}"/>' if status else ""
         return (
-            f'<div class="sm-filter" role="group" aria-label="Status">{shown}</div>'
+            f'<div role="search"><div class="sm-filter" role="group" aria-label="Status">{shown}</div>'
             f'<form method="get" action="{escaped(self._url(kind))}">{hidden}'
             f'<input name="name" aria-label="A part of the name" placeholder="a part of the name" '
-            f'value="{escaped(name or "")}" maxlength="63" autocomplete="off"/><button>Find</button></form>'
+            f'value="{escaped(name or "")}" maxlength="63" autocomplete="off"/><button>Find</button></form></div>'
         )
 
     def _one(self, kind: PageKind, name: str) -> str:
