@@ -36,3 +36,27 @@ class Lines(ResponseRowDeserializer):
         for line in body.decode().splitlines():
             word, size = line.split()
             yield word, int(size)
+
+
+class FirstElements(RequestRowSerializer):
+    """The first element of each vector, one in a line."""
+
+    contentType = "text/plain"  # noqa: N815 - the name of sagemaker_pyspark
+
+    def serializeRow(self, row: Any) -> str:  # noqa: N802 - the name of sagemaker_pyspark
+        return f"{row.features[0]}\n"
+
+
+class Numbers(ResponseRowDeserializer):
+    """One number in a line."""
+
+    accepts = "text/plain"
+
+    def __init__(self) -> None:
+        from pyspark.sql.types import DoubleType, StructField, StructType
+
+        self.schema = StructType([StructField("answer", DoubleType())])
+
+    def deserializeResponse(self, body: bytes) -> Iterator[Any]:  # noqa: N802 - the name of sagemaker_pyspark
+        for line in body.decode().splitlines():
+            yield (float(line),)

@@ -93,6 +93,13 @@ class _Algorithm(SageMakerEstimatorBase):
     def _needs_label(self) -> bool:
         return self._labeled
 
+    def _check_image_for_processing(self) -> None:
+        if self._framework != "xgboost":  # the others are closed, and for training jobs alone
+            raise ConfigurationError(
+                f"runAs: the image of {type(self).__name__} is made for training jobs; leave runAs out, or take "
+                "SageMakerEstimator with an image of your own"
+            )
+
     def _hyperparameters(self, contents: Contents | None) -> dict[str, str]:
         for name, each in self._hyperparameter_table.items():
             if each.required and not self.isDefined(name):

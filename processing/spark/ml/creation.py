@@ -42,6 +42,7 @@ MODEL = Resource("model", "ModelName", "Model")
 ENDPOINT_CONFIG = Resource("endpoint configuration", "EndpointConfigName", "EndpointConfig")
 ENDPOINT = Resource("endpoint", "EndpointName", "Endpoint")
 TRANSFORM_JOB = Resource("transform job", "TransformJobName", "TransformJob")
+PROCESSING_JOB = Resource("processing job", "ProcessingJobName", "ProcessingJob")
 
 _NOT_DESCRIBED = frozenset({"Tags"})  # only ListTags returns them
 

@@ -9,10 +9,11 @@ from pyspark.ml import Estimator
 
 from processing.exceptions import ConfigurationError
 from processing.spark.ml import training
-from processing.spark.ml.creation import TRAINING_JOB, create_once
 from processing.spark.ml.formats import FORMATS, TrainingFormat, check_column, format_of
 from processing.spark.ml.model import SageMakerModel
 from processing.spark.ml.names import NamePolicy, check_names
+from processing.spark.ml.processing_run import ProcessingJobRun, check_settings
+from processing.spark.ml.runs import TrainingJobRun, TrainingOrder
 from processing.spark.ml.settings import ESTIMATOR, EndpointCreationPolicy, signature_of
 from processing.spark.ml.shipping import check_workers
 from processing.spark.ml.stage import Stage
@@ -67,6 +68,9 @@ class SageMakerEstimatorBase(Stage, Estimator):
     def _needs_label(self) -> bool:
         return False
 
+    def _check_image_for_processing(self) -> None:
+        """Refuse an image that trains in training jobs alone."""
+
     def _deserializer(self) -> Any:
         return self._settings["responseRowDeserializer"]
 
@@ -79,20 +83,30 @@ class SageMakerEstimatorBase(Stage, Estimator):
         check_names("namePolicyFactory", names)
         self._check_settings(session, spark)
         frame, layout = self._layout(dataset)
-        self._hyperparameters(None)
+        hyperparameters = self._hyperparameters(None)
         role = values["sagemakerRole"].arn(session, spark)
+        run = self._run(session, names.trainingJobName, role, layout)
+        run.check(hyperparameters)
         check_workers(spark)
         contents = check_contents(frame, layout)
         hyperparameters = self._hyperparameters(contents)
-        placeholder = "s3://bucket/key"
-        request = self._request(names, role, hyperparameters, layout, placeholder, placeholder)
-        training.check_request(session, request)
         staging = values["trainingInputS3DataPath"].uri(session, spark, "trainingInputS3DataPath")
         output = values["trainingOutputS3DataPath"].uri(session, spark, "trainingOutputS3DataPath")
         staging, output = staging / names.trainingJobName, output / names.trainingJobName
         staged = self._upload(session, frame, layout, staging, contents)
-        request = self._request(names, role, hyperparameters, layout, str(staged.manifest), str(output))
-        return self._train(session, request, staging, names, role)
+        pending = self._start(run, hyperparameters, staged, output)
+        return self._model(session, names, role, pending, run.model(output))
+
+    def _run(self, session: Session, name: str, role: str, layout: TrainingFormat) -> TrainingJobRun | ProcessingJobRun:
+        values = self._settings
+        content_type = values["trainingContentType"] or layout.content_type
+        kind = ProcessingJobRun if values["runAs"] == "processing" else TrainingJobRun
+        image = self._images()[0]
+        return kind(TrainingOrder(session, values, image, name, role, content_type, self._is_compressed()))
+
+    def _is_compressed(self) -> bool:
+        codec = self._settings["trainingCompressionCodec"]
+        return _CODECS[None if codec is None else codec.lower()]
 
     def _check_settings(self, session: Session, spark: Any) -> None:
         """Refuse settings that cannot work, before anything is uploaded."""
@@ -102,13 +116,16 @@ class SageMakerEstimatorBase(Stage, Estimator):
         codec = values["trainingCompressionCodec"]
         if (None if codec is None else codec.lower()) not in _CODECS:
             raise ConfigurationError(f"trainingCompressionCodec: must be 'gzip' or None, not {codec!r}")
-        if codec is not None and _CODECS[codec.lower()] and values["trainingInputMode"] != "Pipe":
+        if self._is_compressed() and values["trainingInputMode"] != "Pipe":
             raise ConfigurationError(
                 "trainingCompressionCodec: SageMaker unpacks a channel only with trainingInputMode='Pipe', not "
                 f"{values['trainingInputMode']!r}"
             )
         training.tag_list(values["tags"])
         training.network(values["subnets"], values["securityGroupIds"])
+        if values["runAs"] == "processing":
+            check_settings(values)
+            self._check_image_for_processing()
         if values["endpointCreationPolicy"] is not EndpointCreationPolicy.DO_NOT_CREATE:
             for name in ("endpointInstanceType", "endpointInitialInstanceCount"):
                 if values[name] is None:
@@ -140,87 +157,41 @@ class SageMakerEstimatorBase(Stage, Estimator):
     def _upload(
         self, session: Session, frame: Any, layout: TrainingFormat, staging: S3Uri, contents: Contents
     ) -> Staged:
-        codec = self._settings["trainingCompressionCodec"]
         return upload(
             session,
             frame,
             layout,
             staging,
             kms_key=self._settings["trainingKmsKeyId"],
-            compressed=_CODECS[None if codec is None else codec.lower()],
+            compressed=self._is_compressed(),
             expected_rows=contents.rows,
         )
 
-    def _request(
+    def _start(
         self,
-        names: NamePolicy,
-        role: str,
+        run: TrainingJobRun | ProcessingJobRun,
         hyperparameters: Mapping[str, str],
-        layout: TrainingFormat,
-        manifest: str,
-        output: str,
-    ) -> dict[str, Any]:
-        """Return the parameters of CreateTrainingJob."""
-        values = self._settings
-        codec = values["trainingCompressionCodec"]
-        channel = {
-            "ChannelName": values["trainingChannelName"],
-            "DataSource": {
-                "S3DataSource": {
-                    "S3DataType": "ManifestFile",
-                    "S3Uri": manifest,
-                    "S3DataDistributionType": values["trainingS3DataDistribution"],
-                }
-            },
-            "ContentType": values["trainingContentType"] or layout.content_type,
-            "CompressionType": "Gzip" if _CODECS[None if codec is None else codec.lower()] else "None",
-            "RecordWrapperType": "None",
-            "InputMode": values["trainingInputMode"],
-        }
-        seconds = values["trainingMaxRuntimeInSeconds"]
-        kms_key = values["trainingKmsKeyId"]
-        request: dict[str, Any] = {
-            "TrainingJobName": names.trainingJobName,
-            "AlgorithmSpecification": {
-                "TrainingImage": self._images()[0],
-                "TrainingInputMode": values["trainingInputMode"],
-            },
-            "RoleArn": role,
-            "HyperParameters": dict(hyperparameters),
-            "InputDataConfig": [channel],
-            "OutputDataConfig": {"S3OutputPath": output, **({"KmsKeyId": kms_key} if kms_key else {})},
-            "ResourceConfig": {
-                "InstanceType": values["trainingInstanceType"],
-                "InstanceCount": values["trainingInstanceCount"],
-                "VolumeSizeInGB": values["trainingInstanceVolumeSizeInGB"],
-            },
-            "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
-            **training.network(values["subnets"], values["securityGroupIds"]),
-        }
-        if values["spot"]:
-            request["EnableManagedSpotTraining"] = True
-            request["StoppingCondition"]["MaxWaitTimeInSeconds"] = 2 * seconds
-        tags = training.tag_list(values["tags"])
-        return {**request, **({"Tags": tags} if tags else {}), **values["extra"].get("CreateTrainingJob", {})}
-
-    def _train(
-        self, session: Session, request: dict[str, Any], staging: S3Uri, names: NamePolicy, role: str
-    ) -> SageMakerModel:
+        staged: Staged,
+        output: S3Uri,
+    ) -> training.Pending:
+        order = run.order
         try:
-            create_once(session.api, TRAINING_JOB, request)
+            run.start(hyperparameters, staged, output)
         except BaseException as error:
             if not getattr(error, "may_exist", False):
-                delete(session, staging)
+                delete(order.session, staged.prefix)
             raise
-        self.latestTrainingJob = names.trainingJobName
-        logger.info("training job %s was created", names.trainingJobName)
+        self.latestTrainingJob = order.name
+        logger.info("%s %s was created", run.resource.noun, order.name)
         kept = not self._settings["deleteStagingDataAfterTraining"]
-        pending = training.Pending(session, names.trainingJobName, None if kept else staging)
+        pending = training.Pending(order.session, order.name, None if kept else staged.prefix, run.resource)
         if self._settings["wait"]:
             pending.wait()
-        return self._model(session, names, role, pending)
+        return pending
 
-    def _model(self, session: Session, names: NamePolicy, role: str, pending: training.Pending) -> SageMakerModel:
+    def _model(
+        self, session: Session, names: NamePolicy, role: str, pending: training.Pending, trained: Mapping[str, Any]
+    ) -> SageMakerModel:
         values = self._settings
         policy = values["endpointCreationPolicy"]
         if not values["wait"] and policy is EndpointCreationPolicy.CREATE_ON_CONSTRUCT:
@@ -243,7 +214,7 @@ class SageMakerEstimatorBase(Stage, Estimator):
             responseRowDeserializer=self._deserializer(),
             modelImage=self._images()[1],
             modelExecutionRoleARN=role,
-            trainingJobName=names.trainingJobName,
+            **trained,
             endpointCreationPolicy=policy,
             prependResultRows=values["modelPrependInputRowsToTransformationRows"],
             namePolicy=names,
@@ -301,6 +272,9 @@ class SageMakerEstimator(SageMakerEstimatorBase):
         uid: the identity of the stage.
         wait: False to return from `fit` before the training job has ended. The first `transform` waits for it.
         spot: True for spot instances.
+        runAs: `training` for a training job; `processing` for a processing job of one instance, for images with a
+            shell, `tar` and a program that trains.
+        trainingCommand: that program with its arguments, in a processing job; `train` by default, as in a training job.
         session: a `processing.Session` or `LocalSession`; None for the default one.
         tags: a dictionary or a list of tags for all that is created.
         subnets: the subnets of the training job and the model.

@@ -142,6 +142,8 @@ _ENDS: Final = (
     _UID,
     _else("wait", True, FLAG),
     _else("spot", False, FLAG),
+    _else("runAs", "training", one_of("training", "processing")),
+    StageParameter("trainingCommand", lambda: ["train"], _TEXTS, convert=_texts),
     *NEW,
 )
 _ROLE: Final = StageParameter("sagemakerRole", IAMRoleFromConfig, convert=role_of)

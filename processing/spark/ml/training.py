@@ -1,15 +1,15 @@
-"""Training jobs: their request, their end, and the model that they leave."""
+"""Jobs that train: parts of their request, their end, and the model that they leave."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from processing.exceptions import CapacityError, ConfigurationError, JobError, JobFailedError, JobStoppedError
-from processing.spark.ml.creation import TRAINING_JOB, describe
+from processing.spark.ml.creation import TRAINING_JOB, Resource, describe
 from processing.spark.ml.hosting import poll_interval
 from processing.spark.ml.upload import delete
 
@@ -19,20 +19,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_ENDED: Final = frozenset({"Completed", "Failed", "Stopped"})
+
 
 @attrs.define
 class Pending:
-    """A training job that may be in progress, and its data.
+    """A job that trains and may be in progress, and its data.
 
     Args:
         session: the session.
-        job_name: the training job.
+        job_name: the job.
         staging: the data, which are deleted at the job's end; None to keep them.
+        resource: the kind of the job.
     """
 
     session: Session
     job_name: str
     staging: S3Uri | None
+    resource: Resource = TRAINING_JOB
     _done: bool = False
 
     def wait(self) -> None:
@@ -44,26 +48,26 @@ class Pending:
         if self._done:
             return
         try:
-            wait_for_training(self.session, self.job_name)
+            wait_for_training(self.session, self.resource, self.job_name)
         finally:
             # After Ctrl-C the job goes on, and needs its data.
-            if self.staging is not None and _is_over(self.session, self.job_name):
+            if self.staging is not None and _is_over(self.session, self.resource, self.job_name):
                 delete(self.session, self.staging)
                 self.staging = None
         self._done = True
 
 
-def _is_over(session: Session, name: str) -> bool:
+def _is_over(session: Session, resource: Resource, name: str) -> bool:
     try:
-        found = describe(session.api, TRAINING_JOB, name)
+        found = describe(session.api, resource, name)
     except Exception as error:  # noqa: BLE001 - the data stay
-        logger.warning("the state of training job %s is not known, and its data are kept: %s", name, error)
+        logger.warning("the state of %s %s is not known, and its data are kept: %s", resource.noun, name, error)
         return False
-    return found is not None and found["TrainingJobStatus"] in {"Completed", "Failed", "Stopped"}
+    return found is not None and found[f"{resource.operation}Status"] in _ENDED
 
 
-def wait_for_training(session: Session, name: str) -> None:
-    """Wait until a training job ends.
+def wait_for_training(session: Session, resource: Resource, name: str) -> None:
+    """Wait until a job that trains has ended.
 
     Raises:
         JobFailedError: it failed.
@@ -71,29 +75,29 @@ def wait_for_training(session: Session, name: str) -> None:
     """
     clock = session.clock
     while True:
-        found = describe(session.api, TRAINING_JOB, name)
+        found = describe(session.api, resource, name)
         if found is None:
-            raise JobError(f"training job {name} does not exist", job_name=name, status="missing")
-        status = found["TrainingJobStatus"]
-        if status in {"Completed", "Failed", "Stopped"}:
-            _check_end(name, found)
+            raise JobError(f"{resource.noun} {name} does not exist", job_name=name, status="missing")
+        if found[f"{resource.operation}Status"] in _ENDED:
+            _check_end(resource, name, found)
             return
         clock.sleep(poll_interval(session))
 
 
-def _check_end(name: str, found: Mapping[str, Any]) -> None:
-    status, reason = found["TrainingJobStatus"], found.get("FailureReason")
+def _check_end(resource: Resource, name: str, found: Mapping[str, Any]) -> None:
+    status = found[f"{resource.operation}Status"]
+    reason = found.get("ExitMessage") or found.get("FailureReason")
     if status == "Failed":
         kind = CapacityError if reason and "CapacityError" in reason else JobFailedError
         raise kind(
-            f"training job {name} failed: {reason or 'AWS gave no reason'}. Its lines are in the log group "
-            "/aws/sagemaker/TrainingJobs",
+            f"{resource.noun} {name} failed: {reason or 'AWS gave no reason'}. Its lines are in the log group "
+            f"/aws/sagemaker/{resource.operation}s",
             job_name=name,
             failure_reason=reason,
         )
     if status == "Stopped" and not found.get("ModelArtifacts", {}).get("S3ModelArtifacts"):
         raise JobStoppedError(
-            f"training job {name} was stopped without a model", job_name=name, status=status, failure_reason=reason
+            f"{resource.noun} {name} was stopped without a model", job_name=name, status=status, failure_reason=reason
         )
 
 
@@ -111,7 +115,7 @@ def model_data(session: Session, name: str) -> str:
             job_name=name,
             status=status,
         )
-    _check_end(name, found)
+    _check_end(TRAINING_JOB, name, found)
     return str(found["ModelArtifacts"]["S3ModelArtifacts"])
 
 

@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 ROLE = "arn:aws:iam::000000000000:role/stages"
+PATTERN, PROGRAM = "*/own:*", "slope_program"  # in place of an image of the user's own
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +72,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
             stack.enter_context(served(home))
             made = Session()
         else:
-            made = LocalSession(home, tick=0.05)
+            made = LocalSession(home, tick=0.05, programs={PATTERN: PROGRAM})
         yield made
         sagemaker: Any = made.boto_session.client("sagemaker")
         for endpoint in sagemaker.list_endpoints(MaxResults=100)["Endpoints"]:
@@ -82,7 +83,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 @contextlib.contextmanager
 def served(home: Path) -> Iterator[None]:
     """Serve an engine as a user does. Its variables are those of this process, and so of Spark's workers."""
-    command = [sys.executable, "-m", "processing.local", "serve", "--home", str(home), "--tick", "0.05"]
+    options = ["--home", str(home), "--tick", "0.05", "--program", f"{PATTERN}={PROGRAM}"]
+    command = [sys.executable, "-m", "processing.local", "serve", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, pytest.MonkeyPatch.context() as patch:
         assert server.stdout is not None
         name = ""
