@@ -32,6 +32,7 @@ BENCHMARKS = (
     "spark_stages",
     "remote_map",
     "remote_call",
+    "cards",
     "local_jobs",
     "hosting",
     "local_training",
