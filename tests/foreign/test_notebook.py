@@ -42,13 +42,17 @@ print(json.dumps({"shown": shown, "outputs": notebook.cells[0].outputs}))
 """
 
 
+def environment_of(foreign: Any) -> dict[str, str]:
+    """Return the variables by which the kernel finds the package, and an engine of the test's own."""
+    packages = [str(Path(processing.__file__).parents[1]), sysconfig.get_paths()["purelib"]]
+    return {"PYTHONPATH": os.pathsep.join(packages), "PROCESSING_LOCAL_HOME": str(foreign.folder / "engine")}
+
+
 def execute(foreign: Any, cell: str) -> Any:
     """Execute a cell, and return the last line of each update, and the outputs."""
-    packages = [str(Path(processing.__file__).parents[1]), sysconfig.get_paths()["purelib"]]
-    environment = {"PYTHONPATH": os.pathsep.join(packages), "PROCESSING_LOCAL_HOME": str(foreign.folder / "engine")}
     script = foreign.folder / "execute.py"
     script.write_text(EXECUTE)
-    return json.loads(foreign.run("python", str(script), cell, **environment).splitlines()[-1])
+    return json.loads(foreign.run("python", str(script), cell, **environment_of(foreign)).splitlines()[-1])
 
 
 def test_a_run_in_a_notebook(foreign: Any) -> None:
@@ -76,3 +80,70 @@ def test_a_wait_for_jobs_in_a_notebook(foreign: Any) -> None:
     assert first == "waiting for 2 processing jobs: on this machine"
     assert sorted(line.split(" after ")[0] for line in ends) == ["a: Completed", "b: Completed"]
     assert last.startswith("2 jobs: 2 Completed after ")
+
+
+CARDS = [
+    """
+import processing
+from processing import LocalSession, RemoteExecutor, ScriptProcessor, remote, submit_all
+open("one.py", "w").write("print('<script>alert(1)</script>')\\nraise SystemExit(3)\\n")
+session = LocalSession()
+processor = ScriptProcessor(
+    command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session, base_job_name="n"
+)
+job = processor.run("one.py", job_name="one", wait=False, quiet=True)
+job.exception()
+job
+""",
+    "processor.plan('one.py')",
+    "processing.jobs(session=session)",
+    "processing.wait([job])",
+    "fleet = submit_all(processor, [{'code': 'one.py'}] * 2, name='two')\nfleet.wait()\nfleet",
+    "processing.card('processing-job/one', session=session)",
+    """
+with RemoteExecutor(instance_type="local", sagemaker_session=session) as executor:
+    future = executor.submit(pow, 2, 3)
+    future.exception()
+future
+""",
+    """
+@remote(instance_type="local", sagemaker_session=session)
+def half(number):
+    return number / 2
+calls = half.submit_map([2, 4])
+calls[1].result()
+calls
+""",
+]
+# The HTML is that of `jupyter nbconvert --execute --to html`.
+EXPORT = """
+import json, sys, nbclient, nbconvert, nbformat
+from nbformat.v4 import new_code_cell
+notebook = nbformat.v4.new_notebook(cells=[new_code_cell(source) for source in json.load(sys.stdin)])
+nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+shown = [[output for output in cell.outputs if output.output_type == "execute_result"] for cell in notebook.cells]
+html, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
+print(json.dumps({"shown": [outputs[-1]["data"] for outputs in shown], "cards": html.count('<div class="sm-card">')}))
+"""
+
+
+def test_cards_in_a_notebook(foreign: Any) -> None:
+    """The last line of a cell is shown as a card, in the notebook and in the page that nbconvert makes of it."""
+    script = foreign.folder / "export.py"
+    script.write_text(f"import io, sys\nsys.stdin = io.StringIO({json.dumps(CARDS)!r})\n{EXPORT}")
+    found = json.loads(foreign.run("python", str(script), **environment_of(foreign)).splitlines()[-1])
+    words = [
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+        "Plan of n-",
+        'aria-label="1 Failed"',
+        'aria-label="1 Failed"',
+        'aria-label="2 Failed"',
+        "AlgorithmError",
+        "Completed",
+        'aria-label="2 Completed"',
+    ]
+    for data, word in zip(found["shown"], words, strict=True):
+        assert data["text/html"].startswith('<div class="sm-card">')
+        assert word in data["text/html"]
+        assert "<script>" not in data["text/html"]
+    assert found["cards"] == len(CARDS)
