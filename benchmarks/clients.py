@@ -56,27 +56,23 @@ def measure(
     return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
 
 
-def upload(client: str, source: str) -> Measured:
-    """Upload a file or a directory, after a small upload that loads botocore and makes the client."""
-    work: Callable[[], object]
-    if client == "boto3":
-        work = _boto3_upload(source)
-        _boto3_upload(__file__)()
-    else:
-        session = _session(client, BUCKET)
-        session.upload_data(__file__, bucket=BUCKET, key_prefix="code")
-        work = lambda: session.upload_data(source, bucket=BUCKET, key_prefix="data")  # noqa: E731 - named for the measurement
-    return _measured(work)
+def upload(client: str, source: str, start: str = "warm") -> Measured:
+    """Upload a file or a directory: after a small upload that loads the modules and makes the client, or at once."""
+    if start == "cold":
+        return _measured(lambda: _transfers(client)[0](source, "data"))
+    send, _ = _transfers(client)
+    send(__file__, "code")
+    return _measured(lambda: send(source, "data"))
 
 
 def download(client: str, target: str, *parts: str) -> Measured:
-    """Download the files of `upload`: all of them, or some folders one after another."""
-    session = _session(client, BUCKET)
-    session.upload_data(__file__, bucket=BUCKET, key_prefix="code")
+    """Download the files of `upload`, after a small upload: all of them, or some folders one after another."""
+    send, fetch = _transfers(client)
+    send(__file__, "code")
 
     def work() -> None:
         for part in parts or ("",):
-            session.download_data(str(Path(target, part)), bucket=BUCKET, key_prefix=f"data/{part}".rstrip("/"))
+            fetch(str(Path(target, part)), f"data/{part}".rstrip("/"))
 
     return _measured(work)
 
@@ -142,9 +138,16 @@ def _session(client: str, bucket: str) -> Any:
     return import_module(client).Session(default_bucket=bucket or None)
 
 
-def _boto3_upload(source: str) -> Callable[[], object]:
-    boto3 = _module("boto3")
-    return lambda: boto3.client("s3").upload_file(source, BUCKET, f"data/{Path(source).name}")
+def _transfers(client: str) -> tuple[Callable[[str, str], object], Callable[[str, str], object]]:
+    """Return the functions of a client that upload to a prefix, and download from one."""
+    if client in {"processing", "sagemaker"}:
+        session = _session(client, BUCKET)
+        return (
+            lambda source, prefix: session.upload_data(source, bucket=BUCKET, key_prefix=prefix),
+            lambda target, prefix: session.download_data(target, bucket=BUCKET, key_prefix=prefix),
+        )
+    peer = import_module("transfer_peers").PEERS[client](BUCKET)
+    return peer.upload, peer.download
 
 
 def _measured(work: Callable[[], object]) -> Measured:
@@ -156,6 +159,7 @@ def _measured(work: Callable[[], object]) -> Measured:
         "seconds": end - start,
         "cpu_seconds": time.process_time() - cpu,
         "memory_mb": peak_mb() - before,
+        "peak_mb": peak_mb(),
     }
 
 

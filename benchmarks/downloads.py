@@ -1,56 +1,53 @@
-"""Downloads of two thousand files of 8 KB: `Session.download_data`, beside that of `sagemaker` 2.x in the same run.
+"""Downloads of two thousand files of 8 KB: `Session.download_data`, beside s3transfer, obstore and `sagemaker` 2.x.
 
-The setup is that of `uploads.py`, but `sagemaker` fetches a tenth of the files, and its time counts ten times. It
-fetches one file after another, so this only saves minutes.
+The setup is that of `uploads.py`.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import clients
 import standin
-from figures import Figure, finish
-from uploads import FILES, ROUNDS, SIZE, compare, make_files
-
-LIMITS = {"core": (15, 0.6), "fast": (40, 0.25)}
-"""As in `uploads.py`: limits of our own. An answer with an object costs botocore more than that of a PUT."""
-TENTH = ("part-00", "part-01")
+from figures import finish
+from uploads import FILES, FOLDERS, SIZE, Measured, compare, in_turns, make_files, sagemaker, transfer
 
 
-def download(server: standin.StandIn, client: str, folder: Path, transport: str, *parts: str) -> dict[str, Any]:
-    """Download all files, or those of some folders, and check that they exist."""
-    python = clients.SAGEMAKER_2 if client == "sagemaker" else sys.executable
-    environment = {**server.environment, "PROCESSING_TRANSFERS": transport}
-    found = clients.measure(python, client, "download", folder, *parts, environment=environment)
+def check(client: str, folder: Path, files: int) -> None:
+    """Check that a number of files have arrived."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    if sizes != [SIZE] * (FILES * len(parts) // 20 or FILES):
+    if sizes != [SIZE] * files:
         sys.exit(f"{client} did not fetch every file whole")
-    print(f"{client} {transport}: {server.count_anew()}")
-    return found
 
 
 def main() -> None:
-    measured: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name, standin.running() as server:
         folder = Path(name)
         make_files(folder / "files")
-        environment = server.environment
-        clients.measure(sys.executable, "processing", "upload", folder / "files", environment=environment)
+        transfer(server, "core", "upload", folder / "files")
         server.count_anew()
-        for transport in LIMITS:
-            rounds = [download(server, "processing", folder / f"{transport}-{n}", transport) for n in range(ROUNDS)]
-            measured[transport] = {what: statistics.median(one[what] for one in rounds) for what in rounds[0]}
-        them = download(server, "sagemaker", folder / "sagemaker", "", *TENTH)
-    them = {what: value * 10 for what, value in them.items()}
-    figures: list[Figure] = []
-    for transport, us in measured.items():
-        figures += compare(f"{transport}, down", us, them, LIMITS[transport])
-    finish(figures)
+
+        def download(client: str) -> Measured:
+            with tempfile.TemporaryDirectory(dir=folder) as target:
+                found = transfer(server, client, "download", target)
+                check(client, Path(target), FILES)
+            print(f"{client}: {found['seconds']:.2f} s; {server.count_anew()}")
+            return found
+
+        def download_part(part: str) -> Measured:
+            target = folder / "sagemaker"
+            found: Measured = clients.measure(
+                clients.SAGEMAKER_2, "sagemaker", "download", target, part, environment=server.environment
+            )
+            check("sagemaker", target / part, FILES // FOLDERS)
+            return found
+
+        measured = in_turns(download)
+        measured["sagemaker"] = sagemaker(download_part)
+    # Limits of our own against `sagemaker`: an answer with an object costs botocore more than that of a PUT.
+    finish(compare(f"{FILES:,} files of {SIZE // 1024} KB, down", measured, {"core": (30, 0.3), "fast": (40, 0.25)}))
 
 
 if __name__ == "__main__":

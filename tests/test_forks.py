@@ -41,6 +41,7 @@ from processing.local.stores.fork_gate import GATE
 from processing.request import job_names
 from processing.request.job_names import LONGEST_NAME, JobNames, unique_job_name
 from processing.staging import bundles, obstore
+from processing.staging.small_files import SmallFiles
 from processing.watching.status.model import WatchTarget
 
 if TYPE_CHECKING:
@@ -547,7 +548,7 @@ def test_obstore_is_left_alone_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name, raising=False)
 
     def usable() -> bool:
-        return obstore.ObstoreClient.from_environment(session.api)._api is not None
+        return SmallFiles.from_environment(session.api).uses_obstore
 
     assert usable()
     assert in_child(usable)

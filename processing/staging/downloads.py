@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from processing.staging.checksums import ChecksumVerifier
     from processing.staging.listing import Download
     from processing.staging.objects import ExpectedOwner
-    from processing.staging.obstore import ObstoreClient
     from processing.staging.progress import ProgressMeter
+    from processing.staging.small_files import SmallFiles
 
 T = TypeVar("T")
 
@@ -82,16 +82,16 @@ class Downloader:
         bucket: str,
         expected_owner: ExpectedOwner,
         extra: dict[str, Any],
-        obstore: ObstoreClient,
+        small_files: SmallFiles,
         meter: ProgressMeter,
         workers: int | None,
     ) -> None:
         self.api = api
-        self.pool: TransferPool[Download] = TransferPool(self.get, workers or obstore.max_requests, meter)
+        self.pool: TransferPool[Download] = TransferPool(self.get, workers or small_files.max_requests, meter)
         self.extra = extra
         self._bucket = bucket
         self._expected_owner = expected_owner
-        self._obstore = obstore
+        self._small_files = small_files
 
     def place(self, download: Download) -> dict[str, Any]:
         """Return the parameters of an object's location."""
@@ -102,10 +102,12 @@ class Downloader:
         download.path.parent.mkdir(parents=True, exist_ok=True)
         if download.object.size > SMALL_FILE:
             return functools.partial(self._get_large, download)
-        content = None if self.extra else self._obstore.get(self._bucket, download.object, self.pool.slow_down)
+        params = {**self.extra, **self.place(download)}
+        content = self._small_files.get(download.object, params, self.pool.record_failed_request)
         with atomic_file(download.path) as file:
             if content is None:
-                self._get_small(download, file)
+                with self._small_files.learn("GetObject", params):
+                    self._get_small(download, file)
             else:
                 write_block(file, content)
         self.pool.record_arrival(download.object.size, 1)

@@ -1,22 +1,17 @@
 """Transfers of small files with obstore, which needs a fraction of botocore's CPU time.
 
 botocore sends the first request to a bucket. Once it is signed, its address, region and headers show the route to the
-bucket. If obstore can send the same kind of request, it sends the other small files. botocore repeats each file that
-obstore fails to send, with all its retries. Thus retries, conditions and errors are decided in one place. All of the
-user's configuration applies: another endpoint, a proxy, hooks on the client, a simulated AWS in a test. botocore does
-everything that obstore cannot do identically.
+bucket. If obstore can send the same kind of request, it sends the other small files. All of the user's configuration
+applies: another endpoint, a proxy, hooks on the client, a simulated AWS in a test.
 
-The effect for 2,000 files of 8 KB (`benchmarks/uploads.py`, `downloads.py`): uploads take 1/100 of the time of
-`sagemaker` 2.x and 0.1 of its CPU time. Without obstore they take 1/25 and 0.4. Downloads take 1/40 and 0.25, without
-obstore 1/15 and 0.6. The environment variable `PROCESSING_TRANSFERS=core` switches obstore off.
+The effect for 2,000 files of 8 KB is in `benchmarks/uploads.py` and `downloads.py`. The environment variable
+`PROCESSING_TRANSFERS=core` switches obstore off.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
-import importlib.util
 import logging
 import os
 import re
@@ -27,12 +22,11 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
-from processing.exceptions import ConfigurationError
 from processing.staging.checksums import MD5
 from processing.staging.objects import CLAIM_METADATA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from obstore.store import S3Config, S3Credential
 
@@ -41,16 +35,6 @@ if TYPE_CHECKING:
     from processing.staging.pending_uploads import Upload
 
 logger = logging.getLogger(__name__)
-
-BOTOCORE_REQUESTS = 64
-"""Requests in flight with botocore: each takes a millisecond of CPU time, so further ones would only wait for the CPU.
-"""
-
-OBSTORE_REQUESTS = 256
-"""Requests in flight with obstore."""
-
-_FEW_FILES = 16  # botocore sends this many files in the time that obstore takes to load
-_MAX_FAILURES = 8  # consecutive failures after which obstore is not used any more
 
 # The headers of botocore's signed requests that obstore can reproduce.
 _KNOWN_HEADERS = re.compile(
@@ -101,172 +85,92 @@ def route_of(url: str, headers: Mapping[str, str], bucket: str, key: str) -> Rou
 
 
 class ObstoreClient:
-    """Sends and fetches the small files of one transfer with obstore, if possible. A context manager.
+    """Sends and fetches small objects with obstore, on the routes that botocore's requests have shown.
 
     Args:
-        api: the calls to S3; None to leave everything to botocore.
-        few_files: up to this number of files, botocore sends everything.
+        api: the calls to S3.
     """
 
-    def __init__(self, api: RetryingApi | None, *, few_files: int = 0) -> None:
+    def __init__(self, api: RetryingApi) -> None:
         self._api = api
-        self._few_files = few_files
         self._routes: dict[str, Route] = {}
         self._stores: dict[tuple[str, str | None], Any] = {}
         self._lock = threading.Lock()
-        self._thread = threading.local()
-        self._failed_in_a_row = 0
         self._unverified: set[str] = set()  # buckets whose ETags are not MD5s
 
     @classmethod
-    def from_environment(cls, api: RetryingApi) -> ObstoreClient:
-        """Return the client that PROCESSING_TRANSFERS selects: `core`, `fast`, or `auto` (obstore if possible).
+    def for_api(cls, api: RetryingApi) -> ObstoreClient | None:
+        """Return a client; None if obstore does not work in this process, or would have to adopt a configuration."""
+        return cls(api) if _runtime_works() and _has_default_connection(api) else None
+
+    def learn_route(self, request: Any, bucket: str, key: str) -> None:
+        """Learn the route to a bucket from a request that botocore has sent.
 
         Args:
-            api: the calls to S3.
-
-        Raises:
-            ConfigurationError: the variable has another value, or `fast` is selected and obstore is not installed.
+            request: botocore's prepared request.
+            bucket: the bucket of the request.
+            key: the object of the request; empty for the bucket itself.
         """
-        choice = os.environ.get("PROCESSING_TRANSFERS") or "auto"
-        if choice not in {"auto", "core", "fast"}:
-            raise ConfigurationError(f"PROCESSING_TRANSFERS: must be 'auto', 'core' or 'fast', not {choice!r}")
-        installed = importlib.util.find_spec("obstore") is not None
-        if choice == "fast" and not installed:
-            raise ConfigurationError(
-                "PROCESSING_TRANSFERS: 'fast' needs obstore; install it with `pip install sm-processing[fast]`"
-            )
-        if choice == "core" or not installed or not _runtime_works() or not _has_default_connection(api):
-            return cls(None)
-        return cls(api, few_files=_FEW_FILES if choice == "auto" else 0)
+        headers = {name.lower(): _text(value) for name, value in request.headers.items()}
+        route = route_of(request.url, headers, bucket, key)
+        if route is not None and (route.endpoint.startswith("http://") or not _has_own_certificates(self._api)):
+            self._routes.setdefault(bucket, route)
 
-    def __enter__(self) -> ObstoreClient:
-        if self._api is not None:
-            # Register last: if another handler answers the request, botocore does not call this one.
-            self._api.client("s3").meta.events.register_last("before-send", self._inspect_request, unique_id=id(self))
-        return self
+    def has_route(self, bucket: str, key: str) -> bool:
+        """Return whether obstore can put an object."""
+        return bucket in self._routes and _is_plain_key(key)
 
-    def __exit__(self, *_exception: object) -> None:
-        if self._api is not None:
-            self._api.client("s3").meta.events.unregister("before-send", self._inspect_request, unique_id=id(self))
+    def can_verify(self, bucket: str, listed: ListedObject) -> bool:
+        """Return whether obstore can get an object, and the ETag proves its bytes."""
+        is_md5 = bucket not in self._unverified and MD5.fullmatch(listed.etag.strip('"')) is not None
+        return is_md5 and self.has_route(bucket, listed.key)
 
-    @property
-    def max_requests(self) -> int:
-        """The most requests in flight."""
-        return BOTOCORE_REQUESTS if self._api is None else OBSTORE_REQUESTS
-
-    def expect_files(self, count: int) -> None:
-        """Record the number of files: for a few, loading obstore does not pay off."""
-        if count <= self._few_files:
-            self.__exit__()
-            self._api = None
-
-    @contextlib.contextmanager
-    def learn_route(self, bucket: str, key: str) -> Iterator[None]:
-        """Learn the route to a bucket from botocore's request within the block, if it succeeds."""
-        if self._api is None or bucket in self._routes:
-            yield
-            return
-        self._thread.target, self._thread.route = (bucket, key), None
-        try:
-            yield
-            route = self._thread.route
-            if route is not None and (route.endpoint.startswith("http://") or not _has_own_certificates(self._api)):
-                self._routes[bucket] = route
-        finally:
-            self._thread.target = None
-
-    def put(self, upload: Upload, content: bytes, on_throttle: Callable[[], None]) -> bool:
-        """Put a small file. Return False if botocore has to.
+    def put(self, upload: Upload, content: bytes) -> str | None:
+        """Put a small file, and return its ETag.
 
         Args:
             upload: the file.
             content: its bytes.
-            on_throttle: is called when S3 asks for fewer requests.
         """
-        store = None if upload.extra else self._store(upload.target.bucket, upload.target.key, upload.kms_key)
-        if store is None:
-            return False
         import obstore
 
         create = upload.claim is not None or upload.content_addressed
         attributes = {"Content-Type": "binary/octet-stream"}  # S3's own default
         if upload.claim is not None:
             attributes[CLAIM_METADATA] = upload.claim
-        with self._attempt(on_throttle) as attempt:
-            _use_runtime()
-            obstore.put(
-                store,
-                upload.target.key,
-                content,
-                attributes=attributes,
-                mode="create" if create else "overwrite",
-                use_multipart=False,
-            )
-        return attempt.succeeded
+        store = self._store(upload.target.bucket, upload.kms_key)
+        answer = obstore.put(
+            store,
+            upload.target.key,
+            content,
+            attributes=attributes,
+            mode="create" if create else "overwrite",
+            use_multipart=False,
+        )
+        return answer["e_tag"]
 
-    def get(self, bucket: str, listed: ListedObject, on_throttle: Callable[[], None]) -> bytes | None:
-        """Return a small object that matches its ETag; None if botocore has to get it.
+    def get(self, bucket: str, listed: ListedObject) -> bytes | None:
+        """Return a small object; None if its bytes do not match the ETag.
 
         Args:
             bucket: its bucket.
             listed: the object.
-            on_throttle: is called when S3 asks for fewer requests.
         """
-        etag = listed.etag.strip('"')
-        if bucket in self._unverified or not MD5.fullmatch(etag):
-            return None
-        store = self._store(bucket, listed.key, None)
-        if store is None:
-            return None
         import obstore
 
-        content = b""
-        with self._attempt(on_throttle) as attempt:
-            _use_runtime()
-            content = bytes(obstore.get(store, listed.key, options={"if_match": listed.etag}).bytes())
-        if not attempt.succeeded:
-            return None
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != etag:
+        answer = obstore.get(self._store(bucket, None), listed.key, options={"if_match": listed.etag})
+        content = bytes(answer.bytes())
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != listed.etag.strip('"'):
             self._unverified.add(bucket)  # most likely a KMS key encrypts it; botocore compares the checksum
             return None
         return content
 
-    def _inspect_request(self, request: Any, **_rest: object) -> None:
-        """Learn the route from a request that botocore is about to send."""
-        target = getattr(self._thread, "target", None)
-        if target is not None:
-            headers = {name.lower(): _text(value) for name, value in request.headers.items()}
-            self._thread.route = route_of(request.url, headers, *target)
-
-    def _store(self, bucket: str, key: str, kms_key: str | None) -> Any:
-        """Return obstore's store for an object; None if obstore must not be used."""
-        route = self._routes.get(bucket)
-        if route is None or self._api is None or self._failed_in_a_row >= _MAX_FAILURES or not _is_plain_key(key):
-            return None
+    def _store(self, bucket: str, kms_key: str | None) -> Any:
+        _use_runtime()
         with self._lock:
             if (bucket, kms_key) not in self._stores:
-                self._stores[bucket, kms_key] = _make_store(self._api, route, bucket, kms_key)
+                self._stores[bucket, kms_key] = _make_store(self._api, self._routes[bucket], bucket, kms_key)
             return self._stores[bucket, kms_key]
-
-    @contextlib.contextmanager
-    def _attempt(self, on_throttle: Callable[[], None]) -> Iterator[_Attempt]:
-        """Run obstore's request. After any error, botocore repeats it."""
-        attempt = _Attempt()
-        try:
-            yield attempt
-        except BaseException as error:
-            # A panic of Rust's, such as for a runtime from before a fork, does not derive from Exception.
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            logger.debug("obstore: %s", error)
-            if _is_throttled(error):
-                on_throttle()
-            else:
-                self._failed_in_a_row += 1
-        else:
-            self._failed_in_a_row = 0
-            attempt.succeeded = True
 
 
 # The process whose threads run obstore's requests: they do not exist in its forked children. None before the first one.
@@ -280,15 +184,6 @@ def _use_runtime() -> None:
 
 def _runtime_works() -> bool:
     return _runtime_process in {None, os.getpid()}
-
-
-@attrs.define
-class _Attempt:
-    succeeded: bool = False
-
-
-def _is_throttled(error: BaseException) -> bool:
-    return re.search(r"\b(503|429|509)\b|SlowDown", str(error)) is not None
 
 
 def _is_plain_key(key: str) -> bool:

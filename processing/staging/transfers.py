@@ -27,8 +27,8 @@ from processing.staging.objects import (
     object_params,
     write_upload,
 )
-from processing.staging.obstore import ObstoreClient
 from processing.staging.progress import ProgressMeter
+from processing.staging.small_files import SmallFiles
 from processing.staging.source_file import SourceFile
 from processing.staging.sources import make_directory
 from processing.staging.thread_pool import MB, SMALL_FILE, TransferPool
@@ -73,11 +73,10 @@ def upload_all(
         return
     sizes = [upload.size for upload in uploads]
     total = None if None in sizes else sum(cast("list[int]", sizes))
-    with ObstoreClient.from_environment(api) as obstore:
-        obstore.expect_files(len(uploads))
-        uploader = Uploader(
-            api, expected_owner, obstore, ProgressMeter(progress, api.clock, len(uploads), total), workers
-        )
+    with SmallFiles.from_environment(api) as small_files:
+        small_files.expect_files(len(uploads))
+        meter = ProgressMeter(progress, api.clock, len(uploads), total)
+        uploader = Uploader(api, expected_owner, small_files, meter, workers)
         failures = uploader.pool.run(uploads)
     for _, error in failures:
         if isinstance(error, ClaimedError):
@@ -120,14 +119,14 @@ def download_prefix(
         StagingError: objects could not be downloaded, each named. If a key is not a path inside the directory, nothing
             is downloaded.
     """
-    with ObstoreClient.from_environment(api) as obstore:
-        with obstore.learn_route(uri.bucket, ""):
+    with SmallFiles.from_environment(api) as small_files:
+        with small_files.learn("ListObjectsV2", {"Bucket": uri.bucket}):
             listed = list_objects(api, uri, expected_owner, extra)
         downloads = downloads_below(uri, listed, to)
         make_directory(to)
-        obstore.expect_files(len(downloads))
+        small_files.expect_files(len(downloads))
         meter = ProgressMeter(progress, api.clock, len(downloads), sum(entry.object.size for entry in downloads))
-        downloader = Downloader(api, uri.bucket, expected_owner, dict(extra or {}), obstore, meter, workers)
+        downloader = Downloader(api, uri.bucket, expected_owner, dict(extra or {}), small_files, meter, workers)
         failures = downloader.pool.run(downloads)
     places = [(S3Uri(uri.bucket, entry.object.key), error) for entry, error in failures]
     _raise_failures(
@@ -165,14 +164,14 @@ class Uploader:
         self,
         api: RetryingApi,
         expected_owner: ExpectedOwner,
-        obstore: ObstoreClient,
+        small_files: SmallFiles,
         meter: ProgressMeter,
         workers: int | None,
     ) -> None:
         self.api = api
         self.expected_owner = expected_owner
-        self.pool: TransferPool[Upload] = TransferPool(self.send, workers or obstore.max_requests, meter)
-        self._obstore = obstore
+        self.pool: TransferPool[Upload] = TransferPool(self.send, workers or small_files.max_requests, meter)
+        self._small_files = small_files
 
     def place(self, upload: Upload) -> dict[str, Any]:
         """Return the parameters of an upload's location."""
@@ -247,8 +246,10 @@ class Uploader:
         return True
 
     def _put_content(self, upload: Upload, content: bytes) -> None:
-        if not self._obstore.put(upload, content, self.pool.slow_down):
-            with self._obstore.learn_route(upload.target.bucket, upload.target.key):
+        condition = {} if upload.claim is None and not upload.content_addressed else {"IfNoneMatch": "*"}
+        params = {**self.settings(upload), **condition}
+        if not self._small_files.put(upload, params, content, self.pool.record_failed_request):
+            with self._small_files.learn("PutObject", params):
                 self._put(upload, lambda: {"Body": content})
 
     def _put(self, upload: Upload, body: Callable[[], Mapping[str, Any]]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import ipaddress
 import json
 import shutil
 import socket
@@ -15,6 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import boto3
 import pytest
 from botocore.config import Config
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,11 +29,13 @@ if TYPE_CHECKING:
 
 
 class Endpoint(NamedTuple):
-    """An S3 server, and the keys that it takes."""
+    """An S3 server, and the keys that it takes; perhaps also its address with TLS, and its own certificate."""
 
     url: str
     access_key: str
     secret_key: str
+    secure_url: str = ""
+    certificate: str = ""
 
     def client(self, **options: Any) -> Any:
         """A boto3 client of it, without further tries."""
@@ -88,7 +96,15 @@ def seaweedfs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpo
 def _running_seaweedfs(program: str, folder: Path) -> Iterator[Endpoint | None]:
     """SeaweedFS in a folder; None if it does not start."""
     ports = _free_ports("master", "volume", "filer", "s3")
-    endpoint = Endpoint(f"http://127.0.0.1:{ports['s3.port']}", "anybody", "a-secret")
+    ports["s3.port.https"] = _free_ports("secure")["secure.port"]
+    certificate, key = _certificate(folder)
+    endpoint = Endpoint(
+        f"http://127.0.0.1:{ports['s3.port']}",
+        "anybody",
+        "a-secret",
+        f"https://127.0.0.1:{ports['s3.port.https']}",
+        str(certificate),
+    )
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": endpoint.access_key, "secretKey": endpoint.secret_key}],
@@ -97,6 +113,7 @@ def _running_seaweedfs(program: str, folder: Path) -> Iterator[Endpoint | None]:
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     options = ["-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}"]
     options += [f"-{name}={port}" for name, port in ports.items()]
+    options += [f"-s3.cert.file={certificate}", f"-s3.key.file={key}"]
     options += ["-master.telemetry=false", "-volume.max=200", "-master.volumeSizeLimitMB=64"]
     options += ["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
     options += ["-s3.allowDeleteBucketNotEmpty=false", f"-filer.localSocket={folder}/f", f"-s3.localSocket={folder}/s"]
@@ -107,6 +124,27 @@ def _running_seaweedfs(program: str, folder: Path) -> Iterator[Endpoint | None]:
     finally:
         server.kill()  # asked to end, it takes half a minute
         server.wait()
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate of the loopback interface that signs itself, and its key. Return their files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.timezone.utc)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), now, now + dt.timedelta(days=1)
+        )
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "certificate.pem", folder / "key.pem"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
 
 
 def _free_ports(*servers: str) -> dict[str, int]:

@@ -171,6 +171,11 @@ def http(wire: Any) -> Iterator[tuple[str, Recorded]]:
     thread.join()
 
 
+def remove_moto(boto_session: Any) -> None:
+    """Remove the hook that moto registers with every session of this process, even if it does nothing."""
+    boto_session.events.unregister("before-send", cast("Any", botocore_stubber))
+
+
 @pytest.fixture
 def session(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, wire: Wire, server: str
@@ -185,10 +190,12 @@ def session(
             monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")  # nothing goes there
         else:
             monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("http")[0])
-            monkeypatch.setenv("PROCESSING_TRANSFERS", "fast")
+            monkeypatch.setenv("PROCESSING_TRANSFERS", "fast" if server.endswith("obstore") else "core")
             for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
                 monkeypatch.delenv(name, raising=False)
         boto_session = boto3.Session(region_name="eu-west-1")
+        if server.startswith("engine by"):
+            remove_moto(boto_session)
         if server == "engine":
             boto_session.events.register("before-send", wire.hook)
         where: Any = {"LocationConstraint": "eu-west-1"}
@@ -196,7 +203,7 @@ def session(
             client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
         if server == "moto":
             # botocore calls every handler of the event: moto's own would answer, and carry out, a second time.
-            boto_session.events.unregister("before-send", cast("Any", botocore_stubber))
+            remove_moto(boto_session)
             boto_session.events.register("before-send", wire.hook)
         wire.requests.clear()
         made = Session(boto_session, default_bucket=BUCKET, clock=VirtualClock(), retry_policy=RetryPolicy(attempts=3))

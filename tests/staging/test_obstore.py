@@ -13,8 +13,9 @@ import pytest
 from processing import ConfigurationError, Session, StagingError
 from processing.aws.retry import RetryPolicy
 from processing.request.s3_uri import S3Uri
-from processing.staging.obstore import ObstoreClient, route_of
+from processing.staging.obstore import route_of
 from processing.staging.pending_uploads import Upload
+from processing.staging.small_files import SmallFiles
 from processing.staging.transfers import download_prefix, upload_all
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import respond
@@ -229,8 +230,8 @@ class TestChoice:
     def test_another_word(self, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
         """A word that means nothing is an error that names the variable."""
         monkeypatch.setenv("PROCESSING_TRANSFERS", "quick")
-        with pytest.raises(ConfigurationError, match=r"^PROCESSING_TRANSFERS: must be 'auto', 'core' or 'fast'"):
-            ObstoreClient.from_environment(session.api)
+        with pytest.raises(ConfigurationError, match=r"^PROCESSING_TRANSFERS: must be one of 'auto', 'fast', 'core'"):
+            SmallFiles.from_environment(session.api)
 
     def test_core(self, reached: Session, recorded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """`core` is botocore alone."""

@@ -22,9 +22,9 @@ from processing.request.s3_uri import S3Uri
 from processing.staging import downloads, listing, multipart, pending_uploads, transfers
 from processing.staging import thread_pool as pool
 from processing.staging.checksums import new_verifier
-from processing.staging.obstore import ObstoreClient
 from processing.staging.pending_uploads import PendingUploads, Upload
 from processing.staging.progress import ProgressMeter
+from processing.staging.small_files import SmallFiles
 from processing.staging.sources import LocalSource
 from processing.staging.transfers import Uploader, download_prefix, get_bytes, put_bytes, upload_all
 from processing.testing.wire import respond
@@ -42,7 +42,7 @@ KB = 1024
 MB = 1024 * KB
 
 
-@pytest.fixture(params=["moto", "engine", "engine by obstore"])
+@pytest.fixture(params=["moto", "engine", "engine by templates", "engine by obstore"])
 def server(request: pytest.FixtureRequest) -> str:
     """All combinations of S3 servers and clients behave the same."""
     if request.param == "engine by obstore":
@@ -277,7 +277,8 @@ class TestUp:
     def test_an_interrupt_ends_the_tries(self, session: Session, wire: Any, tmp_path: Path) -> None:
         """A failure after Ctrl-C is not retried: the user does not wait for a broken network."""
         (each,) = files(tmp_path, x=b"x")
-        uploader = Uploader(session.api, nobody, ObstoreClient(None), ProgressMeter(None, session.clock, 1, None), None)
+        meter = ProgressMeter(None, session.clock, 1, None)
+        uploader = Uploader(session.api, nobody, SmallFiles(session.api), meter, None)
 
         def interrupt(request: Any) -> Any:
             uploader.pool.abort(KeyboardInterrupt())
