@@ -1,8 +1,9 @@
 """The container shim beside sagemaker-shim 0.8.3: its start, 10,000 small files in and out, and its memory.
 
-`run -- true` needs no S3. A task needs it: with the boto3 of the image, or as a zip file with the botocore that it
-carries. sagemaker-shim has no command without a task. Both use a stand-in for S3 that adds latency to each answer. The
-kinds alternate, and medians count. Memory is the most that the shim's process had, while it moved the files.
+`run -- true` needs no S3. A task needs it: by plain requests, with the boto3 of the image, or as a zip file with the
+botocore that it carries. sagemaker-shim has no command without a task. Both use a stand-in for S3 that adds latency to
+each answer. Modules of both are compiled before. The kinds alternate, and medians count. Memory is the most that the
+shim's process had, while it moved the files.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def make_environment(folder: Path, server: standin.StandIn, program: Sequence[st
         "RUNTIME_OUTPUT_PREFIX": "setup",
     }
     own = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    endpoint = server.environment
+    # A run pays for no compilation: modules of both are compiled to a folder here, by a first run that does not count.
+    endpoint = {name: value for name, value in server.environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {
         **own,
         **endpoint,
@@ -92,6 +94,7 @@ def make_environment(folder: Path, server: standin.StandIn, program: Sequence[st
         "IN": str(folder / "in"),
         "OUT": str(folder / "out"),
         "TMPDIR": str(folder / "tmp"),
+        "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
         **{f"GRAND_CHALLENGE_COMPONENT_{name}": value for name, value in variables.items()},
     }
 
@@ -115,13 +118,16 @@ def measure_starts(folder: Path, server: standin.StandIn) -> list[Figure]:
         "theirs": [THEIRS, *task],
         "run -- true, the package": [*OURS, "run", "--", "true"],
         "run -- true, the zip file": [sys.executable, "-I", small, "run", "--", "true"],
+        "a task": [sys.executable, "-I", small, *task],
         "a task, with the image's boto3": [sys.executable, "-I", small, *task],
         "a task, with the carried botocore": [sys.executable, "-I", "-S", whole, *task],
     }
+    # What the image's or the carried botocore costs if a task needs it, as for an access point or a profile.
+    without = {**environment, "PROCESSING_SHIM_PLAIN_S3": "false"}
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     for number in range(STARTS + 1):
         for kind, command in kinds.items():
-            found = run(command, environment, folder / "log")
+            found = run(command, without if "boto" in kind else environment, folder / "log")
             if number:  # the first compiles modules and unpacks the zip file
                 times[kind].append(found.seconds)
     middle = {kind: statistics.median(found) for kind, found in times.items()}

@@ -164,13 +164,15 @@ def _command(delivery: str, zipapp: Path) -> list[str]:
     return [sys.executable, "-m", "processing.container.shim"]
 
 
+@pytest.mark.parametrize("plain", ["true", "false"])
 @pytest.mark.parametrize("delivery", ["package", "zip file", "static"])
 @pytest.mark.parametrize("kind", ["variables", "a profile", "container metadata", "instance metadata", "web identity"])
 def test_each_source_of_credentials_is_used(
-    kind: str, delivery: str, source: Source, s3: dict[str, str], zipapp: Path, tmp_path: Path
+    plain: str, kind: str, delivery: str, source: Source, s3: dict[str, str], zipapp: Path, tmp_path: Path
 ) -> None:
     """The shim finds credentials where boto3 does, and the program receives none of them."""
-    done = _invoke(_command(delivery, zipapp), _variables(kind, source, tmp_path), s3, tmp_path)
+    variables = {**_variables(kind, source, tmp_path), "PROCESSING_SHIM_PLAIN_S3": plain}
+    done = _invoke(_command(delivery, zipapp), variables, s3, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert bool(source.asked) == (kind not in {"variables", "a profile"})
     seen = dict(line.split("=", 1) for line in (tmp_path / "seen").read_text().splitlines() if "=" in line)

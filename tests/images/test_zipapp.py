@@ -74,6 +74,7 @@ def test_an_image_without_boto3_reaches_s3(
     shim: Path, environment: dict[str, str], local_session: LocalSession
 ) -> None:
     """The carried botocore downloads and uploads; both folders are unpacked once and compiled once."""
+    environment["PROCESSING_SHIM_PLAIN_S3"] = "false"
     done = _invoke(shim, environment)
     assert done.returncode == 0, done.stderr
     client = local_session.boto_session.client("s3")
@@ -86,10 +87,11 @@ def test_an_image_without_boto3_reaches_s3(
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_without_tasks_unpacks_no_botocore(shim: Path, environment: dict[str, str]) -> None:
-    """Only a transfer needs S3."""
-    done = _run(shim, environment, "run", "--plain", "--", "echo", "here")
-    assert (done.returncode, done.stdout) == (0, "here\n")
+@pytest.mark.parametrize("words", [("run",), ("invoke", "-t", json.dumps(TASK))], ids=["run", "invoke"])
+def test_plain_work_unpacks_no_botocore(words: tuple[str, ...], shim: Path, environment: dict[str, str]) -> None:
+    """Neither a program without tasks nor a transfer by plain requests needs it."""
+    done = _run(shim, environment, *words, "--plain", "--", "echo", "here")
+    assert (done.returncode, done.stdout.splitlines().count("here")) == (0, 1)
     assert [path.name.rpartition("-")[2] for path in Path(environment["TMPDIR"]).iterdir()] == ["shim"]
 
 
@@ -125,18 +127,21 @@ def test_a_folder_of_another_user_is_not_trusted(shim: Path, environment: dict[s
     assert list(place.parent.iterdir()) == [place]
 
 
-def test_no_writable_folder_is_needed_without_s3(shim: Path, environment: dict[str, str]) -> None:
-    """Without a folder for temporary files the shim runs from the zip file, and S3 has an error with a remedy."""
+def test_no_writable_folder_is_needed(shim: Path, environment: dict[str, str]) -> None:
+    """Without a folder for temporary files the shim runs from the zip file. It has no botocore to explain errors."""
     start = "import tempfile, runpy, sys; tempfile.tempdir = '/proc/1/none'; sys.argv[:1] = []; sys.argv = sys.argv"
     code = f"{start}; runpy.run_path(sys.argv[0], run_name='__main__')"
     command = [sys.executable, "-I", "-S", "-c", code, str(shim)]
     run = [*command, "run", "--plain", "--", "echo", "here"]
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "here\n"), done.stderr
-    invoke = [*command, "invoke", "-t", json.dumps(TASK), "--", *COPY]
-    done = subprocess.run(invoke, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "S3 needs boto3 in the image" in done.stderr
+    for key, expected, reason in (("a", 0, ""), ("absent", 1, "a request without it failed: status 404")):
+        text = json.dumps({**TASK, "inputs": [{"relative_path": "a", "bucket_name": "data", "bucket_key": key}]})
+        invoke = [*command, "invoke", "-t", text, "--", *COPY]
+        done = subprocess.run(invoke, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == expected
+        assert reason in done.stderr
+        assert ("S3 needs boto3 in the image" in done.stderr) == bool(expected)
 
 
 def test_the_same_source_makes_the_same_file(shim: Path) -> None:

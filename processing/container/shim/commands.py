@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -78,7 +79,8 @@ class _Command:
             raise SettingError("--signed needs a key in PROCESSING_SHIM_SIGNING_KEY_HEX")
         self._options = options
         self._settings = settings
-        self._store = store or S3Store(None, settings.endpoint_url, settings.connections)
+        plain = environment if settings.plain_s3 else None
+        self._store = store or S3Store(None, settings.endpoint_url, settings.connections, plain)
         self._log = Log(settings.log_level, settings.log_format)
         self._stop = threading.Event()
         self._root = Path(settings.ml_root)
@@ -96,7 +98,7 @@ class _Command:
         self._program = kind(argv, settings, environment, self._log, self._stop.is_set)
 
     def run(self) -> int:
-        with _Signals(self._stop):
+        with _Signals(self._stop), contextlib.closing(self._store):
             if self._options.command == "serve":
                 return self._serve()
             if self._options.command == "train" and not self._channel_tasks:

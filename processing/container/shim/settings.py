@@ -86,6 +86,7 @@ class Settings(NamedTuple):
         concurrency: the transfers at a time.
         connections: the connections to S3 at a time.
         endpoint_url: the URL of another S3.
+        plain_s3: whether transfers that need nothing more do without botocore.
         log_level: the lowest level of the shim's own messages.
         log_format: "json" or "plain".
         partial_outputs: whether outputs are uploaded after a failure.
@@ -123,6 +124,7 @@ class Settings(NamedTuple):
     concurrency: int
     connections: int
     endpoint_url: Optional[str]
+    plain_s3: bool
     log_level: str
     log_format: str
     partial_outputs: bool
@@ -173,6 +175,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         concurrency=read.number("ASYNC_CONCURRENCY", 50, least=1),
         connections=read.number("BOTO_MAX_POOL_CONNECTIONS", 120, least=1),
         endpoint_url=environment.get("AWS_S3_ENDPOINT_URL") or None,
+        plain_s3=read.boolean("PLAIN_S3", default=True),
         log_level=(read.text("LOG_LEVEL") or environment.get("LOG_LEVEL") or "INFO").upper(),
         log_format=read.choice("LOG_FORMAT", "json", ("json", "plain")),
         partial_outputs=read.boolean("PARTIAL_OUTPUTS", default=True),

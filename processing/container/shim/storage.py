@@ -8,9 +8,12 @@ import io
 import sys
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, List, Mapping, NamedTuple, Optional, Tuple, Type
 
 from processing.container.shim.errors import StoreError
+
+if TYPE_CHECKING:
+    from processing.container.shim.plain_s3 import PlainS3
 
 SINGLE_PUT_BYTES = 64 << 20
 """The largest object that is sent in one request. A larger one is sent in parts."""
@@ -60,25 +63,40 @@ class Store:
         """
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Close the connections that are idle. The storage can be used again."""
+
 
 class S3Store(Store):
-    """S3. Without a client, the first transfer makes one with botocore.
+    """S3. Without a client, the first transfer that needs one makes one with botocore.
 
     Args:
         client: a client for S3, of boto3 or botocore.
         endpoint_url: the URL of another S3, for the client that this object makes.
         connections: the most connections at a time, for the client that this object makes.
+        plain: the environment from which plain requests take their settings; None for botocore alone.
     """
 
-    def __init__(self, client: Any = None, endpoint_url: Optional[str] = None, connections: int = 120) -> None:
+    def __init__(
+        self,
+        client: Any = None,
+        endpoint_url: Optional[str] = None,
+        connections: int = 120,
+        plain: Optional[Mapping[str, str]] = None,
+    ) -> None:
         self._client = client
         self._endpoint_url = endpoint_url
         self._connections = connections
+        self._environment = plain
+        self._plain: Optional[PlainS3] = None
+        self._plain_error: Type[Exception] = StoreError
         self._lock = threading.Lock()
 
     def fetch(self, bucket: str, key: str, target: BinaryIO) -> None:
         """Write the object's content to an empty file."""
-        client = self._connect()
+        client = self._client_unless(lambda plain: plain.fetch(bucket, key, target))
+        if client is None:
+            return
         for attempt in range(1, _ATTEMPTS + 1):
             target.seek(0)
             target.truncate()
@@ -94,12 +112,20 @@ class S3Store(Store):
 
     def put(self, bucket: str, key: str, source: BinaryIO, metadata: Mapping[str, str]) -> Stored:
         """Store a file, from its beginning, as an object."""
-        client = self._connect()
         size = source.seek(0, io.SEEK_END)
         source.seek(0)
         # A small file is read once. A larger one is read in pieces, so many uploads at a time need little memory.
         data = source.read() if size <= _SMALL else None
         stored = _measure(source) if data is None else Stored(len(data), hashlib.sha256(data).hexdigest())
+        content = source if data is None else io.BytesIO(data)
+        if stored.size > SINGLE_PUT_BYTES:
+            client = self._connect()
+        else:
+            client = self._client_unless(
+                lambda plain: plain.put(bucket, key, content, stored.size, stored.sha256, metadata)
+            )
+        if client is None:
+            return stored
         source.seek(0)
         try:
             if stored.size <= SINGLE_PUT_BYTES:
@@ -112,10 +138,44 @@ class S3Store(Store):
             raise StoreError("s3://%s/%s: %s" % (bucket, key, error)) from error
         return stored
 
-    def _connect(self) -> Any:
+    def close(self) -> None:
+        """Close the connections of plain requests."""
+        if self._plain is not None:
+            self._plain.close()
+
+    def _client_unless(self, work: Callable[[PlainS3], None]) -> Any:
+        """Have plain requests do some work; return a client if it is left to botocore, else None."""
+        with self._lock:
+            environment, self._environment = self._environment, None
+            if environment is not None:
+                # A program without S3 starts sooner without it.
+                from processing.container.shim import plain_s3
+
+                self._plain = plain_s3.find_plain_s3(environment, self._endpoint_url)
+                self._plain_error = plain_s3.PlainError
+        if self._plain is None:
+            return self._connect()
+        try:
+            work(self._plain)
+        except self._plain_error as error:
+            return self._connect(" (a request without it failed: %s)" % error)
+        return None
+
+    def _connect(self, note: str = "") -> Any:
+        """Return the client.
+
+        Args:
+            note: the end of the error's text.
+
+        Raises:
+            StoreError: there is no botocore, or it makes no client.
+        """
         with self._lock:
             if self._client is None:
-                self._client = _make_client(self._endpoint_url, self._connections)
+                try:
+                    self._client = _make_client(self._endpoint_url, self._connections)
+                except StoreError as error:
+                    raise StoreError("%s%s" % (error, note)) from error
             return self._client
 
 
@@ -161,10 +221,18 @@ def _prune_models(session: Any) -> None:
     """Have a session forget the parts of its models that no transfer needs, as soon as they are read.
 
     The service model of S3 is half documentation, and the list of endpoints has those of every service. Without them
-    the shim needs 10 MB less.
+    the shim needs 10 MB less. botocore lists the 400 folders of all services to check a service's name; without that a
+    client needs a quarter less time.
     """
     loader = session.get_component("data_loader")
-    read = loader.file_loader.load_file
+    read, load = loader.file_loader.load_file, loader.load_service_model
+
+    def load_service_model(service_name: str, *others: Any, **named: Any) -> Any:
+        # botocore itself asks for the services of credentials, so each name is right.
+        loader.list_available_services = lambda *_others, **_named: [service_name]
+        return load(service_name, *others, **named)
+
+    loader.load_service_model = load_service_model
 
     def load_file(path: str) -> Any:
         return _pruned(read(path), Path(path).name)

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 import pytest
 
 from processing.container.shim import storage
@@ -22,7 +23,9 @@ from types import SimpleNamespace
 
 class Session:
     create_client = lambda *_, **__: None
-    get_component = lambda *_: SimpleNamespace(file_loader=SimpleNamespace(load_file=None))
+    get_component = lambda *_: SimpleNamespace(
+        file_loader=SimpleNamespace(load_file=None), load_service_model=None
+    )
 """
 
 
@@ -35,6 +38,15 @@ def test_the_client_reaches_every_partition(monkeypatch: pytest.MonkeyPatch) -> 
         assert client.meta.endpoint_url == expected.meta.endpoint_url
         assert client.meta.partition == expected.meta.partition
         assert client.meta.service_model.operation_names == expected.meta.service_model.operation_names
+
+
+def test_clients_for_credentials_can_be_made() -> None:
+    """The session that makes the client of S3 makes those of other services, which some credentials need."""
+    session = botocore.session.Session()
+    storage._prune_models(session)
+    for name in ("s3", "sts", "sso", "sso-oidc"):
+        client = session.create_client(name, "eu-west-1", aws_access_key_id="id", aws_secret_access_key="secret")
+        assert client.meta.service_model.service_name == name
 
 
 def test_a_large_object_is_sent_in_parts(shim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
