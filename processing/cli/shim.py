@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     builder = _BUILDERS.get(words[0]) if words else None
     if builder is None:
-        return commands.main(words)
+        return commands.main(words, others=_HELP)
     try:
         return builder(words[1:])
     except ConfigurationError as error:
@@ -97,4 +97,8 @@ def _zipapp(words: list[str]) -> int:
     return 0
 
 
+_HELP = {
+    "patch": "add the shim to an archive of an image",
+    "zipapp": "make the shim as one file for images with Python",
+}
 _BUILDERS: dict[str, Callable[[list[str]], int]] = {"patch": _patch, "zipapp": _zipapp}

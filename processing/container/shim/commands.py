@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from processing.container.shim.errors import SettingError, ShimError, StoreError, TaskError
 from processing.container.shim.hosts import read_resources, share
 from processing.container.shim.logs import Log
-from processing.container.shim.options import make_parser, split_words, with_options
+from processing.container.shim.options import parse_options, split_words, with_options
 from processing.container.shim.program import ShimProgram, find_command
 from processing.container.shim.settings import ML_ROOT, Settings, read_settings
 from processing.container.shim.storage import S3Store, Store, parse_uri
@@ -29,7 +30,11 @@ USAGE, STOPPED = 2, 143
 """The exit codes for wrong usage, and for a shim that was stopped: 128 plus SIGTERM."""
 
 
-def main(arguments: Optional[Sequence[str]] = None, store: Optional[Store] = None) -> int:
+def main(
+    arguments: Optional[Sequence[str]] = None,
+    store: Optional[Store] = None,
+    others: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Run the command and return its exit code.
 
     The code is 0 on success, or the return code of the first task that failed. It is 1 for a failure of the shim, 2 for
@@ -37,10 +42,11 @@ def main(arguments: Optional[Sequence[str]] = None, store: Optional[Store] = Non
 
     Args:
         arguments: the arguments after `processing-shim`, by default those of the process.
-        store: the object storage, by default S3 with the boto3 of the image.
+        store: the object storage, by default S3.
+        others: commands that the caller has, for the list of commands, each with a line.
     """
     words, program = split_words(list(sys.argv[1:] if arguments is None else arguments))
-    options = make_parser().parse_args(words)
+    options = parse_options(words, others)
     try:
         settings = with_options(read_settings(os.environ), options)
         if options.command == "check":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import List, NamedTuple, Tuple
+from typing import List, Mapping, NamedTuple, Tuple
 
 from processing.container.shim.errors import SettingError
 from processing.container.shim.hosts import job_name
@@ -11,21 +11,32 @@ from processing.container.shim.settings import Proxy, Settings, check_port, chec
 
 
 class _Choice(NamedTuple):
-    """A command and its description."""
+    """A command, its line in the list of commands, and its description."""
 
     name: str
     help: str
+    description: str
 
 
 _COMMANDS = (
-    _Choice("run", "run PROGRAM once, or for each task"),
-    _Choice("invoke", "run the program for each task"),
-    _Choice("train", "run the program with the channels of a training job, or for each task of the channel `tasks`"),
-    _Choice("serve", "run the program for each request to a web server"),
+    _Choice("run", "run PROGRAM once, or for each task", "Run PROGRAM once, or for each task."),
+    _Choice("invoke", "run the program for each task", "Run the program for each task."),
+    _Choice(
+        "train",
+        "run the program in a training job",
+        "Run the program with the channels of a training job, or for each task of the channel `tasks`.",
+    ),
+    _Choice(
+        "serve",
+        "run the program for each request to a web server",
+        "Run the program for each request to a web server, or forward the requests to it.",
+    ),
 )
-
-
-_CHECK_HELP = "report whether PROGRAM, or an image, keeps the contract of SageMaker"
+_CHECK = _Choice(
+    "check",
+    "report whether a program or an image keeps SageMaker's contract",
+    "Report whether PROGRAM, or an image, keeps the contract of SageMaker.",
+)
 
 
 def split_words(words: List[str]) -> Tuple[List[str], List[str]]:
@@ -36,21 +47,37 @@ def split_words(words: List[str]) -> Tuple[List[str], List[str]]:
     return words[:place], words[place + 1 :]
 
 
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."
+def parse_options(words: List[str], others: Mapping[str, str]) -> argparse.Namespace:
+    """Return the options among the words before the program; exit with 2 after wrong ones.
+
+    Args:
+        words: the words.
+        others: further commands, with their lines in the list of commands.
+    """
+    parser = _make_parser(others)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        kind = "option" if unknown[0].startswith("-") else "word"
+        parser.error(
+            "%s has no %s %r; the program and its arguments come after --, as in: processing-shim run -- python a.py"
+            % (options.command, kind, unknown[0])
+        )
+    return options
 
 
-def make_parser() -> argparse.ArgumentParser:
+def _make_parser(others: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the parser of the words before the program."""
     parser = argparse.ArgumentParser(
         prog="processing-shim",
-        usage="processing-shim [-h] {run,invoke,train,serve,check} [OPTION ...] [-- PROGRAM [ARGUMENT ...]]",
+        usage="processing-shim [-h] COMMAND [OPTION ...] [-- PROGRAM [ARGUMENT ...]]",
         description="Adapt a program to SageMaker. A task names objects in S3: the shim downloads them to /input, "
         "runs the program, and uploads /output.",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="processing-shim")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True, prog="processing-shim"
+    )
     for choice in _COMMANDS:
-        command = commands.add_parser(choice.name, help=choice.help, description=_sentence(choice.help))
+        command = commands.add_parser(choice.name, help=choice.help, description=choice.description)
         command.add_argument("--signed", action="store_true", help="refuse to start without a key for signatures")
         command.add_argument("--exit-zero", action="store_true", help="exit with 0 after failures of tasks")
         command.add_argument("--plain", action="store_true", help="log plain text in place of JSON")
@@ -68,7 +95,9 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--hosts", metavar="FILE", help="run the tasks of this host in a resourceconfig.json alone"
         )
-    _add_check(commands.add_parser("check", help=_CHECK_HELP, description=_sentence(_CHECK_HELP)))
+    _add_check(commands.add_parser(_CHECK.name, help=_CHECK.help, description=_CHECK.description))
+    for name, text in others.items():
+        commands.add_parser(name, help=text)
     return parser
 
 
