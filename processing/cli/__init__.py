@@ -22,7 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == ["doctor"]:
-        return _doctor(words[1:])
+        from processing.cli import exit_codes
+
+        return exit_codes.flushed(lambda: _doctor(words[1:]))
     try:
         import click  # noqa: F401 - its absence is the question
     except ImportError:
@@ -69,9 +71,10 @@ def _without_click(words: list[str]) -> int:
         description="Run AWS SageMaker Processing jobs.",
         epilog="The other commands need click and rich: pip install 'sm-processing[cli]'",
     )
+    parser.add_argument("--version", action="version", version=f"sm-processing {sys.modules['processing'].__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     commands.add_parser("doctor", help="find obstacles for a script on this machine")
-    if not words or words[0] in {"-h", "--help"}:
+    if not words or words[0] in {"-h", "--help", "--version"}:
         parser.parse_args(words)
     sys.stderr.write(
         f"processing: error: {words[0]} needs click and rich, which are not installed; "

@@ -57,6 +57,8 @@ READING: Final[Mapping[str, str]] = {
 }
 """The options of the commands that read, for each parameter of the functions that they call."""
 
+# A file that is missing has no colon after its field, as in 2.x.
+_NOT_FOUND: Final = re.compile(r"(?P<field>[a-z_]+) (?P<rest>\S.* wasn't found.*)")
 _FINDING: Final = re.compile(r"(?P<field>[a-z_0-9]+)(?:\[(?P<index>\d+|'[^']*')\])?(?P<rest>[\w.\[\]']*): ")
 
 
@@ -72,7 +74,7 @@ def in_options(text: str, options: Mapping[str, str] = READING) -> str:
         match = _FINDING.match(line)
         option = options.get(match["field"]) if match else None
         lines.append(line if match is None or option is None else f"{option}: {line[match.end() :]}")
-    return "\n".join(lines)
+    return "\n".join(lines).replace("tagged=False takes", "--untagged takes")
 
 
 class Spelling:
@@ -101,6 +103,11 @@ class Spelling:
         return "\n".join(lines).replace("if_exists='attach' or 'suffix'", "--if-exists attach or suffix")
 
     def _line(self, line: str) -> str:
+        missing = _NOT_FOUND.match(line)
+        if missing is not None:
+            option = self._typed(missing["field"])
+            unnamed = missing["rest"] if self._file is None else f"{self._file}: {line}"
+            return unnamed if option is None else f"{option} {missing['rest']}"
         match = _FINDING.match(line)
         if match is None:
             return line

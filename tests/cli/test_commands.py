@@ -229,6 +229,7 @@ def test_fleet(processor: ScriptProcessor, shell: Shell) -> None:
         (["describe", "absent"], "NAME: no processing job 'absent'"),
         (["images", "skleam"], "FRAMEWORK: "),
         (["fleet", "no fleet"], "NAME: "),
+        (["fleet", "absent"], "NAME: there is no job of a fleet named 'absent' in the embedded engine; --untagged "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -358,6 +359,7 @@ def test_without_the_extra(tmp_path: Path) -> None:
 
     assert "versions" in run("doctor", str(tmp_path)).stdout
     assert (run("--help").returncode, "sm-processing[cli]" in run("--help").stdout) == (0, True)
+    assert run("--version").stdout == f"sm-processing {processing.__version__}\n"
     done = run("ls")
     assert done.returncode == 2
     assert done.stderr == (

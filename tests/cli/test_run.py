@@ -80,7 +80,12 @@ def test_a_script_with_data(session: LocalSession) -> None:
     ("words", "code", "message"),
     [
         (["run", "fail.py"], 1, "processing: error: processing job fail-"),
-        (["run", "missing.py"], 2, "code missing.py wasn't found"),
+        (["run", "missing.py"], 2, "error: missing.py wasn't found"),
+        (
+            ["run", "hello.py", "--source-dir", ".", "--requirements", "no.txt"],
+            2,
+            "error: --requirements no.txt wasn't",
+        ),
         (["run", "hello.py", "-i", "raw=nowhere/"], 2, "-i raw=nowhere/: "),
         (["run", "hello.py", "-n", "0"], 2, "-n: must be at least 1, not 0"),
         (["run", "hello.py", "--instance-count=0"], 2, "--instance-count: must be at least 1, not 0"),
@@ -303,6 +308,16 @@ def test_a_closed_pipe(session: LocalSession) -> None:
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.splitlines() == ["0", "141"], done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["images"], ["ls", "--local"], ["run", "hello.py", "--local", "--plan"]])
+def test_nobody_reads(words: list[str], session: LocalSession) -> None:
+    """A command whose output is closed ends as by SIGPIPE, without a traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        done = subprocess.run([*COMMAND, *words], stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_a_full_disk_is_an_error_of_a_reading_command(session: LocalSession) -> None:
