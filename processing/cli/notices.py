@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PREFIX = "processing: warning: "
+_ADVICE = "processing.watching.detach"
 
 
 @contextlib.contextmanager
@@ -33,8 +34,8 @@ class _Handler(logging.Handler):
     """A handler that reports messages, unless the program has handlers of its own."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Report a message."""
-        if not logging.getLogger().handlers:
+        """Report a message, except for the advice after Ctrl-C: the command has its own."""
+        if not (logging.getLogger().handlers or record.name == _ADVICE):
             _report(record.getMessage())
 
 

@@ -9,7 +9,7 @@ from processing.cli import exit_codes
 from processing.exceptions import JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from processing.job.job import ProcessingJob
 
@@ -49,8 +49,7 @@ def failed(error: JobError, *, shows_lines: bool) -> int:
 def interrupted(job: ProcessingJob, *, stop: bool) -> int:
     """Leave or stop a job after Ctrl-C, and return the exit code. A second Ctrl-C ends the process."""
     if not stop:
-        exit_codes.report(advice(job), prefix="")
-        return exit_codes.INTERRUPTED
+        return leave([job], "attach")
     exit_codes.report(f"Stopping {job.job_name}; Ctrl-C again leaves it to itself.", prefix="")
     job.stop()
     job.wait(logs=False, on_stop="return", quiet=True)
@@ -59,17 +58,31 @@ def interrupted(job: ProcessingJob, *, stop: bool) -> int:
     return exit_codes.OF_STATUS.get(status, exit_codes.STOPPED)
 
 
-def advice(job: ProcessingJob) -> str:
-    """Return the commands that attach to a job and stop it."""
-    session = job.sagemaker_session
+def advice(jobs: Sequence[ProcessingJob], command: str = "attach") -> str:
+    """Return the commands that go on with jobs of one session, and stop them.
+
+    Args:
+        jobs: the jobs.
+        command: the command that goes on, with its options.
+    """
+    session = jobs[0].sagemaker_session
     if session.is_local:
         place = "--local"
     else:
         place = f"--region {session.boto_region_name}"
         profile = session.boto_session.profile_name
         place += "" if profile == "default" else f" --profile {shlex.quote(profile)}"
+    names = " ".join(job.job_name for job in jobs)
+    subject = f"{names} goes on" if len(jobs) == 1 else "the jobs go on"
+    title = f"{command.partition(' ')[0]}:"
     return (
-        f"Detached: {job.job_name} goes on.\n"
-        f"  attach: processing attach {job.job_name} {place}\n"
-        f"  stop:   processing stop {job.job_name} {place}"
+        f"Detached: {subject}.\n"
+        f"  {title:7} processing {command} {names} {place}\n"
+        f"  stop:   processing stop {names} {place}"
     )
+
+
+def leave(jobs: Sequence[ProcessingJob], command: str) -> int:
+    """Report that jobs go on after Ctrl-C, and return the exit code."""
+    exit_codes.report(advice(jobs, command), prefix="")
+    return exit_codes.INTERRUPTED

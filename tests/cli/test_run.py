@@ -254,6 +254,25 @@ def test_ctrl_c_leaves_the_job(session: LocalSession) -> None:
     assert job.status == "Stopped"
 
 
+@pytest.mark.parametrize("command", ["wait", "logs -f", "attach"])
+def test_ctrl_c_leaves_the_job_of_a_watching_command(session: LocalSession, command: str) -> None:
+    """Ctrl-C shows how to go on with the same command, once, and nothing of Python."""
+    run("run", "sleep.py", "-t", "local", "--name", "left", "--detach")
+    terminal = InTerminal(*command.split(), "left", "--local")
+    terminal.wait_for("1 job: 1 InProgress" if command == "wait" else "asleep")
+    terminal.press_ctrl_c()
+    assert terminal.end() == 130
+    assert terminal.lines()[-3:] == [
+        "Detached: left goes on.",
+        f"  {command.split(maxsplit=1)[0] + ':':7} processing {command} left --local",
+        "  stop:   processing stop left --local",
+    ]
+    text = terminal.written.decode()
+    assert text.count("Detached") == 1
+    assert "Traceback" not in text
+    processing.attach("left", session).stop()
+
+
 def test_ctrl_c_stops_the_job_on_request(session: LocalSession) -> None:
     """With --stop-on-interrupt the job is stopped, and the exit code is that of a stopped job."""
     terminal = InTerminal("run", "sleep.py", "-t", "local", "--name", "stopped", "--stop-on-interrupt")

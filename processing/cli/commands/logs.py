@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from processing.cli import output
+from processing.cli import exit_codes, output
 from processing.cli.options import Age, Target, target_options
+from processing.cli.watching import leave
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,21 +37,27 @@ def command(
     pattern: str | None,
     timestamps: bool,
     form: str,
-) -> None:
-    """Show the log lines of the job NAME."""
+) -> int:
+    """Show the log lines of the job NAME. Ctrl-C leaves the job running."""
     from processing.job.job import attach
 
     job = attach(name, session=target.session())
     number = int(host) if host is not None and host.isdecimal() else host
     lines = job.logs(follow, tail=tail, since=since, host=number, pattern=pattern)
     several = sum(each.count for each in job.instances if isinstance(each.count, int)) > 1
-    for line in _flushed(lines) if follow else lines:
-        if form == "json":
-            output.write_json_line(
-                timestamp=_time(line.timestamp), host=line.host, message=line.message, stream=line.stream
-            )
-        else:
-            output.write(_text(line, several=several, timestamps=timestamps))
+    try:
+        for line in _flushed(lines) if follow else lines:
+            if form == "json":
+                output.write_json_line(
+                    timestamp=_time(line.timestamp), host=line.host, message=line.message, stream=line.stream
+                )
+            else:
+                output.write(_text(line, several=several, timestamps=timestamps))
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        return leave([job], "logs -f")
+    return exit_codes.COMPLETED
 
 
 def _text(line: LogEvent, *, several: bool, timestamps: bool) -> str:

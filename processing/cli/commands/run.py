@@ -10,7 +10,7 @@ from processing.cli import exit_codes, output
 from processing.cli.options import target_options
 from processing.cli.run_options import is_job_file, run_of, run_options
 from processing.cli.spelling import Spelling
-from processing.cli.watching import advice, failed, interrupted, wait_for
+from processing.cli.watching import failed, interrupted, wait_for
 from processing.exceptions import ConfigurationError, JobError, ProcessingError, WaitTimeoutError, WatchError
 
 if TYPE_CHECKING:
@@ -127,10 +127,7 @@ def _interrupted_before(run: PreparedRun, *, stop: bool) -> int:
     except Exception:  # noqa: BLE001 - whatever is wrong, the answer is that no job is known
         exit_codes.report("Interrupted: no job was created.", prefix="")
         return exit_codes.INTERRUPTED
-    if stop:
-        return interrupted(job, stop=True)
-    exit_codes.report(advice(job), prefix="")
-    return exit_codes.INTERRUPTED
+    return interrupted(job, stop=stop)
 
 
 def _download(job: ProcessingJob, run: PreparedRun, *, quiet: bool) -> None:

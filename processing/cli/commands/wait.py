@@ -8,6 +8,7 @@ import click
 
 from processing.cli import exit_codes, output
 from processing.cli.options import Target, output_option, target_options
+from processing.cli.watching import leave
 
 if TYPE_CHECKING:
     from processing.job.job import ProcessingJob
@@ -32,7 +33,10 @@ def command(target: Target, names: tuple[str, ...], timeout: float | None, quiet
 
     session = target.session()
     jobs = [attach(name, session=session) for name in dict.fromkeys(names)]
-    return _show(jobs, wait(jobs, timeout, quiet=quiet), form)
+    try:
+        return _show(jobs, wait(jobs, timeout, quiet=quiet), form)
+    except KeyboardInterrupt:
+        return leave(jobs, "wait")
 
 
 def _show(jobs: list[ProcessingJob], result: WaitResult, form: str) -> int:
