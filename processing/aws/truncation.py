@@ -70,7 +70,10 @@ _ALWAYS_RETURNED: Final[Mapping[str, tuple[str, ...]]] = {
 # Services omit the members of an answer to a batch of messages if they are empty.
 _USED: Final[Mapping[str, tuple[str, ...]]] = {
     "DeleteMessageBatch": (),
+    "DescribeEndpoint": ("EndpointStatus",),
     "DescribeProcessingJob": ("ProcessingJobStatus",),
+    "DescribeTrainingJob": ("TrainingJobStatus",),
+    "DescribeTransformJob": ("TransformJobStatus",),
     "SendMessageBatch": (),
 }
 

@@ -115,6 +115,27 @@ FEATURES: Final[dict[str, Feature]] = {
         (Grant("jobs", ("sagemaker:DescribeProcessingJob", "sagemaker:ListTags")),),
     ),
     "metrics": Feature("`job.metrics()`, `processing top`", (_DESCRIBE, Grant("any", ("cloudwatch:GetMetricData",)))),
+    "card": Feature(
+        "show the [card](../how-to/cards.md) of a job",
+        (
+            _DESCRIBE,
+            Grant("any", ("cloudwatch:GetMetricData",)),
+            Grant("logs", ("logs:FilterLogEvents", "logs:DescribeLogStreams")),
+        ),
+        without="the card is without metrics, lines or estimates; an error without the first",
+    ),
+    "other-cards": Feature(
+        "show the card of a training job, a transform job or an endpoint",
+        (
+            Grant(
+                "others",
+                ("sagemaker:DescribeTrainingJob", "sagemaker:DescribeTransformJob", "sagemaker:DescribeEndpoint"),
+            ),
+            Grant("any", ("cloudwatch:GetMetricData",)),
+            Grant("other-logs", ("logs:FilterLogEvents", "logs:DescribeLogStreams")),
+        ),
+        without="the card is without metrics, lines or estimates; an error without the first",
+    ),
     "download": Feature("download outputs", (Grant("objects", ("s3:GetObject",)), Grant("bucket", ("s3:ListBucket",)))),
     "remote-function": Feature(
         "call a [remote function](remote-functions.md), besides those to submit a job, to upload and to watch it",

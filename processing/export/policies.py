@@ -68,6 +68,11 @@ class PolicyResources:
             "bucket": [s3 + bucket for bucket in self.buckets],
             "objects": [s3 + pattern for pattern in objects],
             "key": list(self.keys) or ["*"],
+            "others": [
+                f"arn:{self.partition}:sagemaker:{place}:{each}/*"
+                for each in ("training-job", "transform-job", "endpoint")
+            ],
+            "other-logs": [f"arn:{self.partition}:logs:{place}:log-group:/aws/sagemaker/*"],
         }
         return others.get(kind, ["*"])
 

@@ -38,6 +38,8 @@ from processing import (
 from processing.cli import main
 from processing.export.permissions import FEATURES, JOB_INPUTS, JOB_OUTPUTS, Grant
 from processing.export.policies import caller_grants
+from processing.local.stores.job_kinds import TRAINING, TRANSFORM
+from processing.local.stores.jobs import HostEnd, JobStore
 from processing.remote_function import RemoteExecutor, get_future, list_futures
 from processing.remote_function.pool import RemotePool
 from processing.remote_function.serialization import deserialize_obj_from_s3, serialize_obj_to_s3
@@ -265,6 +267,25 @@ class Scenarios:
 
     def metrics(self) -> None:
         self.ended().metrics()
+
+    def card(self) -> None:
+        job = self.ended()
+        job.card()
+        self.script("raise SystemExit(3)").run("clean.py", job_name="failed", wait=False, quiet=True).exception()
+        self.calls.clear()
+        job.card()
+        processing.card("failed", session=self.session)
+
+    def other_cards(self) -> None:
+        for kind, end in ((TRAINING, HostEnd("failed")), (TRANSFORM, HostEnd("completed"))):
+            store = JobStore(self.session.home, kind)
+            arn = f"arn:aws:sagemaker:{REGION}:000000000000:{kind.resource}/old"
+            request = {kind.name_member: "old"}
+            job = store.create(request, arn=arn, folder="old", plan={}, hosts=1, tags={}, now=1.7e9)
+            store.record_host_end(job.id, 1, end, 1.7e9 + 60)
+            processing.card(f"{kind.resource}/old", session=self.session)
+        with pytest.raises(ProcessingError):
+            processing.card("endpoint/absent", session=self.session)
 
     def download(self) -> None:
         job = self.ended()

@@ -263,12 +263,17 @@ def test_cards_of_training_jobs_and_endpoints(
     """They have AWS's phases or the variants, take three calls at most, and go into a report by name or by ARN."""
     engine = LocalSession(session.home, transport=faults.wrap, programs={"*": "answering_program"}, tick=0.01)
     trained = TrainingJobMaker(engine)("trained", channels={"train": {"a": b"1"}})
+    TrainingJobMaker(engine)("running", wait=False)
+    check(card("training-job/running", session=engine).html)
+    failed = TrainingJobMaker(engine)("failed", environment={"PYTHONHOME": "/nowhere"})  # its Python cannot start
+    assert failed["TrainingJobStatus"] == "Failed"
     EndpointMaker(engine)("served")
     try:
         engine.client("sagemaker-runtime").invoke_endpoint(EndpointName="served", Body=b"hello")
         for name, words in (
             ("training-job/trained", ["Downloading", "Training", "Uploading", "artifacts"]),
             (trained["TrainingJobArn"], ["Training"]),
+            ("training-job/failed", ["AlgorithmError", "exit code"]),
             ("endpoint/served", ["InService", "weight 1, 1 instance"]),
         ):
             faults.calls.clear()
