@@ -9,7 +9,8 @@ from pyspark.ml import Estimator
 
 from processing.exceptions import ConfigurationError
 from processing.spark.ml import training
-from processing.spark.ml.formats import FORMATS, TrainingFormat, check_column, format_of
+from processing.spark.ml.cluster_formats import ClusterFormat, write_with_spark
+from processing.spark.ml.formats import FORMATS, TrainingFormat, check_column, format_of, plain_name
 from processing.spark.ml.model import SageMakerModel
 from processing.spark.ml.names import NamePolicy, check_names
 from processing.spark.ml.processing_run import ProcessingJobRun, check_settings
@@ -140,12 +141,9 @@ class SageMakerEstimatorBase(Stage, Estimator):
             for name in projected:
                 check_column(dataset.schema, name, "trainingProjectedColumns")
             frame = dataset.select(*[_quoted(name) for name in projected])
-        data_format = values["trainingSparkDataFormat"]
+        data_format = plain_name(values["trainingSparkDataFormat"])
         if data_format not in FORMATS:
-            raise ConfigurationError(
-                f"trainingSparkDataFormat: {data_format!r} is not one of {', '.join(FORMATS)}, which need no file "
-                "system of Spark. Write other formats to S3 with Spark's package org.apache.hadoop:hadoop-aws"
-            )
+            return frame, self._cluster_format(values["trainingSparkDataFormat"])
         layout = format_of(data_format, values["trainingSparkDataFormatOptions"], frame.schema)
         if self._needs_label() and layout.label is None:
             raise ConfigurationError(
@@ -154,9 +152,27 @@ class SageMakerEstimatorBase(Stage, Estimator):
             )
         return frame.select(*[_quoted(name) for name in layout.columns(frame.columns)]), layout
 
+    def _cluster_format(self, name: str) -> ClusterFormat:
+        """Return a format that Spark itself writes, with the settings that it does not have refused."""
+        values = self._settings
+        if self._is_compressed():
+            raise ConfigurationError(
+                f"trainingCompressionCodec: Spark writes {name!r} itself; give the option 'compression' of the format "
+                "in trainingSparkDataFormatOptions"
+            )
+        if values["trainingKmsKeyId"] is not None:
+            raise ConfigurationError(
+                f"trainingKmsKeyId: Spark writes {name!r} itself; set spark.hadoop.fs.s3a.encryption.algorithm and "
+                ".key for the session, and OutputDataConfig in extra for the model"
+            )
+        options = {str(key): str(value) for key, value in values["trainingSparkDataFormatOptions"].items()}
+        return ClusterFormat("", None, options, name=name)
+
     def _upload(
         self, session: Session, frame: Any, layout: TrainingFormat, staging: S3Uri, contents: Contents
     ) -> Staged:
+        if isinstance(layout, ClusterFormat):
+            return write_with_spark(session, frame, layout, staging, rows=contents.rows)
         return upload(
             session,
             frame,
@@ -255,8 +271,9 @@ class SageMakerEstimator(SageMakerEstimatorBase):
         trainingChannelName: the channel of the data.
         trainingContentType: the media type of the data; None for that of the format.
         trainingS3DataDistribution: `ShardedByS3Key` or `FullyReplicated`.
-        trainingSparkDataFormat: `sagemaker`, `csv`, `libsvm` or `parquet`.
-        trainingSparkDataFormatOptions: options of the format: `labelColumnName`, `featuresColumnName`, and its own.
+        trainingSparkDataFormat: `sagemaker`, `csv`, `libsvm` or `parquet`, or a format of the cluster, such as `orc`.
+        trainingSparkDataFormatOptions: options of the format: `labelColumnName`, `featuresColumnName`, and its own. A
+            format of the cluster has its own alone.
         trainingInputMode: `File`, `Pipe` or `FastFile`.
         trainingCompressionCodec: `gzip`, which needs the input mode `Pipe`, or None.
         trainingMaxRuntimeInSeconds: the longest time of the training job.

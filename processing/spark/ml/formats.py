@@ -193,6 +193,13 @@ FORMATS: Final[Mapping[str, type[TrainingFormat]]] = {
 }
 """The formats that are encoded here, by the name of the Spark data format."""
 
+_OTHER_NAMES: Final = {"com.databricks.spark.csv": "csv"}
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a format in lower case, as Spark reads it, and without the package that it once had."""
+    return _OTHER_NAMES.get(name.lower(), name.lower())
+
 
 def format_of(
     name: str, options: Mapping[str, Any], schema: Any, *, parameter: str = "trainingSparkDataFormat"

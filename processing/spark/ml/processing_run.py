@@ -154,7 +154,7 @@ class ProcessingJobRun:
             "TrainingInputMode": "File",
             "S3DistributionType": values["trainingS3DataDistribution"],
             "RecordWrapperType": "None",
-            "ContentType": self.order.content_type,
+            **({"ContentType": self.order.content_type} if self.order.content_type else {}),
         }
         return {
             _SCRIPT_FILE: _SCRIPT.encode(),

@@ -30,7 +30,7 @@ class TrainingOrder:
         image: the image that trains.
         name: the name of the job.
         role: the ARN of its role.
-        content_type: the media type of the data.
+        content_type: the media type of the data; empty for none.
         compressed: True if the data are compressed.
     """
 
@@ -118,7 +118,7 @@ class TrainingJobRun:
                     "S3DataDistributionType": values["trainingS3DataDistribution"],
                 }
             },
-            "ContentType": order.content_type,
+            **({"ContentType": order.content_type} if order.content_type else {}),
             "CompressionType": "Gzip" if order.compressed else "None",
             "RecordWrapperType": "None",
             "InputMode": values["trainingInputMode"],

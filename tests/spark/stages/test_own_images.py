@@ -79,6 +79,54 @@ def test_an_own_image_with_own_serializers(
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_format_of_the_cluster(
+    own: Callable[..., Any], spark: Any, frame: Any, keys: Callable[[], set[str]], session: Session, way: str
+) -> None:
+    """A format that Spark itself writes is the data of the job: here one in Python, which Spark 4 allows."""
+    if spark.version.startswith("3."):
+        pytest.skip("formats in Python need Spark 4")
+    spark.dataSource.register(lines_format(session))
+    before = keys()
+    estimator = own(runAs=way, trainingSparkDataFormat="lines", trainingContentType="text/csv")
+    estimator.trainingSparkDataFormatOptions = {"factor": "2"}
+    with estimator.fit(frame.select("label", "id")) as model:
+        answers = {row["id"]: row["answer"] for row in model.transform(frame).collect()}
+    assert answers == {number: 6 * number for number in range(1, 9)}
+    assert len(keys() - before) == 1
+
+
+def lines_format(session: Session) -> type:
+    """Return a data source that writes labels, times the option `factor`, and a second column as CSV."""
+    from pyspark.sql.datasource import DataSource, DataSourceWriter
+
+    class Writer(DataSourceWriter):  # type: ignore[misc]  # untyped in Spark
+        def __init__(self, path: str, factor: float) -> None:
+            self.path, self.factor = path, factor
+
+        def write(self, iterator: Any) -> Any:
+            from pyspark import TaskContext
+            from pyspark.sql.datasource import WriterCommitMessage
+
+            bucket, _, key = self.path.removeprefix("s3a://").partition("/")
+            text = "".join([f"{self.factor * label},{second}\n" for label, second in iterator])
+            task: Any = TaskContext.get()
+            s3 = session.client("s3")
+            s3.put_object(Bucket=bucket, Key=f"{key}/part={task.partitionId()}/rows.csv", Body=text.encode())
+            s3.put_object(Bucket=bucket, Key=f"{key}/_log/{task.partitionId()}.csv", Body=b"no,data\n")
+            return WriterCommitMessage()
+
+    class Source(DataSource):  # type: ignore[misc]  # untyped in Spark
+        @classmethod
+        def name(cls) -> str:
+            return "lines"
+
+        def writer(self, schema: Any, overwrite: bool) -> Any:  # noqa: ARG002 - the signature of Spark
+            return Writer(self.options["path"], float(self.options["factor"]))
+
+    return Source
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_failure_has_the_program_s_reason(
     own: Callable[..., Any], frame: Any, keys: Callable[[], set[str]], way: str
 ) -> None:

@@ -94,7 +94,24 @@ def test_columns_that_are_named(session: Session, instances: dict[str, Any], fra
             "trainingSparkDataFormatOptions": {"labelColumnName": "nope"}
         },
         "has no option 'wrong'": {"trainingSparkDataFormatOptions": {"wrong": "1"}},
-        "trainingSparkDataFormat: 'avro' is not one of .*hadoop-aws": {"trainingSparkDataFormat": "avro"},
+        r"this Spark .* has no format 'avro'; .*=org\.apache\.spark:spark-avro_2\.1[23]:": {
+            "trainingSparkDataFormat": "avro"
+        },
+        r"has no format 'delta'; .*=io\.delta:delta-spark_2": {"trainingSparkDataFormat": "delta"},
+        "has no format 'unheard'; .*the package that has it": {"trainingSparkDataFormat": "unheard"},
+        "Spark writes 'orc' itself, and it has no file system for s3a:// .*hadoop-aws": {
+            "trainingSparkDataFormat": "orc"
+        },
+        "Spark's format 'noop' has written no object": {"trainingSparkDataFormat": "noop"},
+        "trainingKmsKeyId: Spark writes 'orc' itself; set": {
+            "trainingSparkDataFormat": "orc",
+            "trainingKmsKeyId": "key",
+        },
+        "trainingCompressionCodec: Spark writes 'orc' itself; give the option": {
+            "trainingSparkDataFormat": "orc",
+            "trainingCompressionCodec": "gzip",
+            "trainingInputMode": "Pipe",
+        },
         "trainingCompressionCodec: must be 'gzip' or None, not 'zstd'": {"trainingCompressionCodec": "zstd"},
         "trainingCompressionCodec: .* only with trainingInputMode='Pipe'": {"trainingCompressionCodec": "gzip"},
         "securityGroupIds: missing": {"subnets": ["subnet-1"]},
