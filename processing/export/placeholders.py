@@ -18,6 +18,8 @@ from processing.exceptions import ConfigurationError
 
 _MARKER: Final = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 _STEP: Final = re.compile(r"\.?([^.\[\]]+)|\[([^\]]*)\]")
+# The input with arguments and variables that exceed the limits of a request.
+_LONG_COMMAND: Final = "processing-command"
 # The members that name an element of a list.
 _ELEMENT_NAMES: Final = ("InputName", "OutputName", "Key")
 
@@ -83,12 +85,20 @@ def insert_placeholders(
     for name in names.keys() - used:
         raise ConfigurationError(
             f"placeholders[{name!r}]: the request has no such value, and no text with {{{{{name}}}}}"
-            f"{did_you_mean(name, [*markers(parameters), *parameters])}"
+            f"{did_you_mean(name, [*markers(parameters), *parameters])}{_hidden(parameters)}"
         )
     _rename_outputs(copied, str(parameters["ProcessingJobName"]), run)
     for path, text in paths.items():
         _replace(copied, path, Template((Expression(text),)))
     return copied
+
+
+def _hidden(parameters: Mapping[str, Any]) -> str:
+    """Return the end of an error if some texts of the request are in a file."""
+    inputs = {entry.get("InputName") for entry in parameters.get("ProcessingInputs", ())}
+    if _LONG_COMMAND not in inputs:
+        return ""
+    return f"; its arguments or variables exceed the limits of a request, so they are in the input {_LONG_COMMAND}"
 
 
 def render(value: Any, template: Callable[[Template], Any], literal: Callable[[str], Any]) -> Any:

@@ -98,7 +98,9 @@ def state_machine(
     definition = {"QueryLanguage": language.name, "StartAt": name, "States": {name: state}}
     job = f"{base}-*" if named else "*"
     role_is_known = isinstance(arguments["RoleArn"], str)
-    return StateMachine(definition, _policy(role, job, region or "*", role_is_known=role_is_known))
+    policy = _policy(role, job, region or "*", role_is_known=role_is_known)
+    policy["Statement"] += _key_statements(arguments.get("ProcessingResources", {}))
+    return StateMachine(definition, policy)
 
 
 def _partition(role: str) -> str:
@@ -124,6 +126,16 @@ def _policy(role: str, job: str, region: str, *, role_is_known: bool) -> dict[st
         },
     ]
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _key_statements(resources: Any) -> list[dict[str, Any]]:
+    """Return the statement for the key of the volumes, if there is one: its grants are those of the caller."""
+    cluster = resources.get("ClusterConfig", {}) if isinstance(resources, dict) else resources
+    key = cluster.get("VolumeKmsKeyId") if isinstance(cluster, dict) else cluster
+    if key is None:
+        return []
+    known = key if isinstance(key, str) and key.startswith("arn:") else "*"  # else an alias, or computed
+    return [{"Effect": "Allow", "Action": "kms:CreateGrant", "Resource": known}]
 
 
 # JSONata

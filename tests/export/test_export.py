@@ -116,6 +116,16 @@ def test_python_has_settings_without_a_parameter() -> None:
     assert '    extra={"New": {"Setting": 1}},\n' in text
 
 
+def test_placeholders_do_not_reach_a_file() -> None:
+    """The error of a placeholder in arguments that exceed the limits of a request names the file that has them."""
+    processor = Processor(ROLE, "image:1", 1, "ml.m5.large", ["sh"], sagemaker_session=SESSION)
+    long = processor.request(arguments=["{{date}}", "x" * 5000])
+    with pytest.raises(
+        ConfigurationError, match=r"placeholders\['date'\]: .* they are in the input processing-command"
+    ):
+        long.to_airflow(placeholders=DATES)
+
+
 def test_scripts_run_on_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both scripts create jobs that the engine describes as it does the request's own."""
     monkeypatch.chdir(tmp_path)
@@ -230,6 +240,11 @@ def test_policy_of_a_state_machine() -> None:
     assert rule["Resource"].endswith(":rule/StepFunctionsGetEventsForSageMakerProcessingJobsRule")
     any_role = request().to_stepfunctions(placeholders={"RoleArn": "$states.input.role"}).policy
     assert any_role["Statement"][1]["Resource"] == "arn:aws:iam::111122223333:role/*"
+    key = "arn:aws:kms:eu-west-1:111122223333:key/k"
+    computed = "ProcessingResources.ClusterConfig.VolumeKmsKeyId"
+    for volume, placeholders, resource in ((key, DATES, key), ("alias/k", DATES, "*"), (key, {computed: "$k"}, "*")):
+        policy = request(volume_kms_key=volume).to_stepfunctions(placeholders=placeholders).policy
+        assert policy["Statement"][3] == {"Effect": "Allow", "Action": "kms:CreateGrant", "Resource": resource}
 
 
 def test_names_of_jobs_are_at_most_63_characters() -> None:
