@@ -76,6 +76,7 @@ class SageMakerModel(Stage, Model):
         self._staged: list[S3Uri] = []  # of batch transforms
         self._training: training.Pending | None = None
         self._hosting: Hosting | None = None
+        self._shown: tuple[str, str] | None = None  # the resource, and the card that a notebook has shown of it
         if self._settings["existingEndpointName"] is None:
             self._check()
             if self._settings["endpointCreationPolicy"] is EndpointCreationPolicy.CREATE_ON_CONSTRUCT and self._hosts():
@@ -298,6 +299,24 @@ class SageMakerModel(Stage, Model):
         while self._staged:
             batch_transform.delete(self._session, self._staged.pop())
 
+    def _repr_html_(self) -> str | None:
+        """Return the card that a notebook shows: of the endpoint, or else of the training job; None without either.
+
+        It makes at most three calls, and none when it is shown again.
+        """
+        from processing.job.cards import card
+
+        if self.endpointName is not None:
+            name = f"endpoint/{self.endpointName}"
+        elif self._training is not None or self._settings["trainingJobName"] is not None:
+            job = self._settings["trainingJobName"] if self._training is None else self._training.job_name
+            name = f"training-job/{job}"
+        else:
+            return None
+        if self._shown is None or self._shown[0] != name:
+            self._shown = name, card(name, session=self._session).html
+        return self._shown[1]
+
     def __enter__(self) -> SageMakerModel:
         return self
 
@@ -440,7 +459,7 @@ class SageMakerModel(Stage, Model):
         if self._settings["existingEndpointName"] is None:
             # The names of the saved model may be taken by what it has created since.
             self._settings["namePolicy"] = RandomNamePolicy()
-        self._staged, self._training, self._hosting = [], None, None
+        self._staged, self._training, self._hosting, self._shown = [], None, None, None
 
 
 def _refuse_do_not_create(policy: Any) -> None:

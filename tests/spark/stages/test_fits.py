@@ -51,12 +51,16 @@ def test_a_fit_without_a_wait(frame: Any, session: Session, instances: dict[str,
     )
     with estimator.fit(frame) as model:
         assert model.endpointName is None
+        assert 'class="sm-card"' in model._repr_html_()
         result = model.transform(frame)
         assert result.columns == ["distance_to_cluster", "closest_cluster"]
         assert {row["closest_cluster"] for row in result.collect()} == {0.0, 1.0}
         found = [each["Key"] for each in s3.list_objects_v2(Bucket="stages-of-ours")["Contents"]]
         assert [key.startswith("out/") for key in found] == [True]
         arn = session.boto_session.client("sagemaker").describe_endpoint(EndpointName=model.endpointName)["EndpointArn"]
+        card = model._repr_html_()
+        assert ">InService<" in card
+        assert model._repr_html_() is card
         tags: Any = session.boto_session.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
         assert tags == [{"Key": "team", "Value": "blue"}]
         other = SageMakerModel.fromEndpoint(
