@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from processing.report.markup import card, escaped, status_class
 
@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_MOST_CELLS: Final = 10_000  # a browser draws them at once
+
+
 def jobs_card(title: str, jobs: Sequence[tuple[str, str]], *, unit: str = "jobs", note: str | None = None) -> str:
-    """Return the card of many jobs or calls: a number for each status, and a cell for each of them.
+    """Return the card of many jobs or calls: a number for each status, and a cell for each of the first 10,000.
 
     Args:
         title: its title.
@@ -22,8 +25,11 @@ def jobs_card(title: str, jobs: Sequence[tuple[str, str]], *, unit: str = "jobs"
     """
     counts = Counter(status for _, status in jobs)
     cells = "".join(
-        f'<i class="{status_class(status)}" title="{escaped(name)}: {escaped(status)}"></i>' for name, status in jobs
+        f'<i class="{status_class(status)}" title="{escaped(name)}: {escaped(status)}"></i>'
+        for name, status in jobs[:_MOST_CELLS]
     )
+    if len(jobs) > _MOST_CELLS:
+        cells += f'<span class="sm-note">and {len(jobs) - _MOST_CELLS:,} more</span>'
     summary = ", ".join(f"{count:,} {status}" for status, count in counts.most_common()) or f"no {unit}"
     words = ", ".join(
         f'<b class="{status_class(status)}">{count:,} {escaped(status)}</b>' for status, count in counts.most_common()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Characters that XML does not have, besides those that `safe_line` shows as escapes.
 _NOT_IN_XML: Final = re.compile("[\ufffe\uffff]")
 
+_MOST_CHARACTERS: Final = 2_000  # of a line: CloudWatch accepts a million
+
 STYLE: Final = """\
 .sm-card,.sm-page{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#57606a;--line:#d0d7de;--bad:#b3261e;\
 --good:#1a6e34;--run:#0b57d0;--wait:#8a5a00;--fill:#eef1f4}
@@ -95,9 +97,14 @@ def reason(text: str | None) -> str:
 
 
 def lines(texts: Sequence[str]) -> str:
-    """Return lines of a log; nothing without any."""
-    shown = "\n".join(map(escaped, texts))
+    """Return lines of a log, each up to a limit; nothing without any."""
+    shown = "\n".join(escaped(_shortened(text)) for text in texts)
     return f"<pre>{shown}</pre>" if texts else ""
+
+
+def _shortened(text: str) -> str:
+    more = len(text) - _MOST_CHARACTERS
+    return text if more <= 0 else f"{text[:_MOST_CHARACTERS]} ... and {more:,} more characters"
 
 
 def style_source(*styles: str) -> str:

@@ -125,6 +125,18 @@ def test_a_grid_of_many_jobs_is_small() -> None:
     assert len(jobs_card("fleet", cells).encode()) < 2_000_000
 
 
+def test_a_card_has_limits() -> None:
+    """A grid has 10,000 cells, and a line 2,000 characters; the rest is counted."""
+    text = jobs_card("fleet", [("a", "Completed")] * 12_345)
+    assert text.count("<i ") == 10_000
+    assert "and 2,345 more" in text
+    assert "12,345 Completed" in text
+    check(text)
+    text = job_card(JobFacts("job", "Failed", tail=["<" * 1_000_000]))
+    assert len(text) < 20_000
+    assert "and 998,000 more characters" in text
+
+
 def test_a_document_loads_nothing() -> None:
     """The file has a policy against scripts and loading, and a size for small screens."""
     text = document("<title>", [job_card(JobFacts("job", "Completed"))])
