@@ -31,6 +31,9 @@
 #define NEEDED_BYTES (64ULL << 20)
 /* Attempts to remove the folder, 20 ms apart: a process that was killed may still end. */
 #define ATTEMPTS 250
+/* The shim's guard kills the program after the shim. It has these attempts to do so before it is killed itself. */
+#define GUARD "shim-guard"
+#define GUARD_ATTEMPTS 25
 
 extern char **environ;
 static char folder[PATH_MAX], binary[PATH_MAX + 8];
@@ -116,8 +119,20 @@ static void make_folder(void)
     fail(text, remedy);
 }
 
+/* Return whether a process is the shim's guard. */
+static int is_guard(long pid)
+{
+    char path[64], name[32];
+    snprintf(path, sizeof path, "/proc/%ld/comm", pid);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t count = file < 0 ? -1 : read(file, name, sizeof name);
+    if (file >= 0)
+        close(file);
+    return count >= (ssize_t)strlen(GUARD) && strncmp(name, GUARD, strlen(GUARD)) == 0;
+}
+
 /* Kill the processes whose program is in the folder. */
-static void kill_unpacked(void)
+static void kill_unpacked(int spare_guard)
 {
     DIR *processes = opendir("/proc");
     struct dirent *entry;
@@ -129,7 +144,8 @@ static void kill_unpacked(void)
             continue;
         snprintf(path, sizeof path, "/proc/%s/exe", entry->d_name);
         ssize_t count = readlink(path, program, sizeof program - 1);
-        if (count > (ssize_t)length && strncmp(program, folder, length) == 0 && program[length] == '/')
+        if (count > (ssize_t)length && strncmp(program, folder, length) == 0 && program[length] == '/' &&
+            !(spare_guard && is_guard(pid)))
             kill(pid, SIGKILL);
     }
     if (processes != NULL)
@@ -147,7 +163,7 @@ static void clean_up(int launcher)
     while (read(launcher, &byte, 1) < 0 && errno == EINTR)
         ;
     for (int attempt = 0; attempt < ATTEMPTS && access(folder, F_OK) == 0; attempt++) {
-        kill_unpacked();
+        kill_unpacked(attempt < GUARD_ATTEMPTS);
         remove_folder();
         nanosleep(&pause, NULL);
     }

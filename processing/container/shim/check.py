@@ -17,6 +17,7 @@ from processing.container.terminal_text import safe_line
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from processing.container.shim.guard import Guard
     from processing.container.shim.listeners import ListeningSocket
 
 PING_SECONDS = 2.0
@@ -61,6 +62,7 @@ class CheckTarget(NamedTuple):
         port: the port of SageMaker's contract.
         address: returns the port of 127.0.0.1 by which to reach that port; None if there is none.
         outputs: the folders of its outputs.
+        guard: the guard of the program.
     """
 
     name: str
@@ -70,6 +72,7 @@ class CheckTarget(NamedTuple):
     port: int
     address: Callable[[], Optional[int]]
     outputs: Sequence[Path] = ()
+    guard: Optional[Guard] = None
 
 
 class Report:
@@ -141,6 +144,7 @@ class _CheckedRun:
             self.problem = "%s: %s" % (self._target.program.argv[0], error.strerror)
         finally:
             self.seconds = time.monotonic() - self._started
+            self._watch(0)
             self.ended.set()
 
     def _emit(self, messages: List[Tuple[int, str]]) -> None:
@@ -148,6 +152,11 @@ class _CheckedRun:
 
     def _set_group(self, group: int) -> None:
         self.group = group
+        self._watch(group)
+
+    def _watch(self, group: int) -> None:
+        if self._target.guard is not None:
+            self._target.guard.watch(group)
 
 
 class _Pings(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shlex
 import signal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, List, Mapping
 from processing.container.shim.check import CheckTarget, check_job, check_server
 from processing.container.shim.check_image import ImageOptions, image_target
 from processing.container.shim.errors import SettingError
+from processing.container.shim.guard import Guard
 from processing.container.shim.listeners import listeners_of
 from processing.container.shim.logs import Log
 from processing.container.shim.program import ShimProgram, find_command
@@ -39,7 +41,11 @@ def run_check(options: argparse.Namespace, words: List[str], settings: Settings,
         # The exception ends the program, and removes the container, on its way.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))
     if options.image is None:
-        return _check(_program_target(options, words, settings, environment), options, settings)
+        target = _program_target(options, words, settings, environment)
+        guard = Guard()
+        guard.start()
+        with contextlib.closing(guard):
+            return _check(target._replace(guard=guard), options, settings)
     word = "serve" if options.serve else "train" if options.train else ""
     words = words or ([word] if word else [])
     image = ImageOptions(options.image, options.client, words, options.env or (), options.model)

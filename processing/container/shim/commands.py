@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from processing.container.shim.errors import SettingError, ShimError, StoreError, TaskError
+from processing.container.shim.guard import Guard
 from processing.container.shim.hosts import read_resources, share
 from processing.container.shim.logs import Log
 from processing.container.shim.options import parse_options, split_words, with_options
@@ -89,6 +90,7 @@ class _Command:
         self._store = store or S3Store(None, settings.endpoint_url, settings.connections, plain)
         self._log = Log(settings.log_level, settings.log_format)
         self._stop = threading.Event()
+        self._guard = Guard()
         self._root = Path(settings.ml_root)
         argv = find_command(program, settings)
         self._channel_tasks = channel_tasks(self._root) if options.command == "train" else []
@@ -101,10 +103,11 @@ class _Command:
             from processing.container.shim.server_program import ServerProgram
 
             kind = ServerProgram
-        self._program = kind(argv, settings, environment, self._log, self._stop.is_set)
+        self._program = kind(argv, settings, environment, self._log, self._stop.is_set, self._guard)
 
     def run(self) -> int:
-        with _Signals(self._stop), contextlib.closing(self._store):
+        self._guard.start()
+        with contextlib.closing(self._guard), _Signals(self._stop), contextlib.closing(self._store):
             if self._options.command == "serve":
                 return self._serve()
             if self._options.command == "train" and not self._channel_tasks:

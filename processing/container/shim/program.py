@@ -11,6 +11,7 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from processing.container.runner import TIMED_OUT, Program, RunLimits, run_program
 from processing.container.shim.errors import SettingError, ShimError
+from processing.container.shim.guard import Guard
 from processing.container.shim.logs import Log, ProgramOutput
 from processing.container.shim.running_server import RunningServer
 from processing.container.shim.settings import Settings, Words, program_environment
@@ -47,6 +48,7 @@ class ShimProgram:
         environment: the environment of the shim. The program receives it without credentials and the shim's variables.
         log: the log, which receives each line of the program.
         should_stop: returns whether the shim is being stopped.
+        guard: the guard of the program; None for a program that may outlive the shim.
 
     Attributes:
         user: the program's user; None for that of the shim, and if the image has no such user. `start` and
@@ -60,6 +62,7 @@ class ShimProgram:
         environment: Mapping[str, str],
         log: Log,
         should_stop: Callable[[], bool] = lambda: False,
+        guard: Optional[Guard] = None,
     ) -> None:
         self.user: Optional[User] = None
         self._user_problem: Optional[ShimError] = None
@@ -70,6 +73,7 @@ class ShimProgram:
         self._argv = tuple(argv)
         self._log = log
         self._should_stop = should_stop
+        self._guard = guard or Guard()
         self._settings = settings
         self._environment = _environment(settings, environment, self.user)
 
@@ -104,9 +108,13 @@ class ShimProgram:
         limits = RunLimits(grace=self._settings.grace, max_runtime=timeout)
         started = time.monotonic()
         try:
-            end = run_program(self.make_program(), output.stdout, limits, self._stop_reason, emit_stderr=output.stderr)
+            end = run_program(
+                self.make_program(), output.stdout, limits, self._stop_reason, self._guard.watch, output.stderr
+            )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise ShimError("start", self._start_problem(error)) from error
+        finally:
+            self._guard.watch(0)
         seconds = time.monotonic() - started
         _reap_orphans()
         if end.stop_reason == TIMED_OUT:
@@ -121,7 +129,9 @@ class ShimProgram:
         Args:
             should_stop: returns whether to stop the server at once.
         """
-        return RunningServer(self.make_program, self._settings.grace, self._log, should_stop, self._start_problem)
+        return RunningServer(
+            self.make_program, self._settings.grace, self._log, should_stop, self._start_problem, self._guard
+        )
 
     def make_program(self) -> Program:
         """Return the program, ready to run.

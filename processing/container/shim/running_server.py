@@ -10,6 +10,7 @@ from processing.container.shim.logs import Log, ProgramOutput
 
 if TYPE_CHECKING:
     from processing.container.runner import ProgramExit
+    from processing.container.shim.guard import Guard
 
 
 class RunningServer:
@@ -21,6 +22,7 @@ class RunningServer:
         log: the log.
         should_stop: returns whether the shim is being stopped.
         explain: returns the sentence for an error of the start.
+        guard: the guard of the program.
 
     Attributes:
         ended: the event of the program's end.
@@ -36,11 +38,13 @@ class RunningServer:
         log: Log,
         should_stop: Callable[[], bool],
         explain: Callable[[Exception], str],
+        guard: Guard,
     ) -> None:
         self._make = make
         self._grace = grace
         self._should_stop = should_stop
         self._explain = explain
+        self._guard = guard
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.ended = threading.Event()
@@ -65,13 +69,15 @@ class RunningServer:
                 self._on_stdout,
                 RunLimits(grace=self._grace),
                 lambda: "stopped" if self._closing.is_set() or self._should_stop() else None,
-                emit_stderr=self._on_stderr,
+                self._guard.watch,
+                self._on_stderr,
             )
             self.exit_code = ended.exit_code
             self.end = "The server ended with exit code %d" % ended.exit_code
         except Exception as error:  # noqa: BLE001 - every failure to start has its text
             self.end = self._explain(error)
         finally:
+            self._guard.watch(0)
             self.ended.set()
 
     def _on_stdout(self, messages: List[Tuple[int, str]]) -> None:

@@ -12,6 +12,7 @@ from processing.container.shim.program import ProgramEnd, ShimProgram
 from processing.container.shim.upstream import UpstreamError, UpstreamRequest, ask
 
 if TYPE_CHECKING:
+    from processing.container.shim.guard import Guard
     from processing.container.shim.settings import Settings
 
 _HEALTH_PAUSE = 0.1
@@ -37,8 +38,9 @@ class ServerProgram(ShimProgram):
         environment: Mapping[str, str],
         log: Log,
         should_stop: Callable[[], bool] = lambda: False,
+        guard: Optional[Guard] = None,
     ) -> None:
-        super().__init__(argv, settings, environment, log, should_stop)
+        super().__init__(argv, settings, environment, log, should_stop, guard)
         self._timed_out = False
         self._server = self.make_server(should_stop)
 

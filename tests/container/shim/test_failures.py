@@ -7,11 +7,11 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +20,6 @@ from processing.local.transports.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from processing import LocalSession
 
@@ -94,19 +93,69 @@ def test_after_a_kill_of_the_shim(pending: str, shim: Any, environment: dict[str
     """After SIGKILL there is a result only if it was stored before; the end of the task replaces it."""
     os.mkfifo(tmp_path / "started")
     environment["PROCESSING_SHIM_PENDING_RESULTS"] = pending
-    source = (
-        f"open({str(tmp_path / 'started')!r}, 'w').write(str(__import__('os').getpid())); import time; time.sleep(60)"
-    )
+    source = f"open({str(tmp_path / 'started')!r}, 'w').write('started'); import time; time.sleep(60)"
     with subprocess.Popen(invoke(shim, source), env=environment) as process:
-        program = int((tmp_path / "started").read_text())
+        assert (tmp_path / "started").read_text() == "started"
         process.kill()
-    os.kill(program, signal.SIGKILL)  # it is an orphan here; a container ends with its first process
     if pending == "true":
         assert (shim.result()["return_code"], shim.result()["failed_phase"]) == (137, "run")
         assert subprocess.run(invoke(shim, "pass"), env=environment, check=False).returncode == 0
         assert shim.result()["return_code"] == 0
     else:
         assert ".sagemaker_shim/inference_result.json" not in str(shim.client.list_objects_v2(Bucket="shim"))
+
+
+@pytest.mark.parametrize("command", ["run", "invoke", "serve", "check"])
+def test_the_program_ends_with_a_killed_shim(
+    command: str, shim: Any, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """After SIGKILL of the shim neither the program nor its child runs on."""
+    pipe = tmp_path / "alive"
+    os.mkfifo(pipe)
+    # Both keep the pipe open for as long as they live, and ignore signals that can be ignored.
+    source = f"""
+import signal, subprocess, sys, time
+for number in (signal.SIGTERM, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)
+alive = open({str(pipe)!r}, "w")
+code = "import sys, time; sys.stdout.write('started'); sys.stdout.flush(); time.sleep(300)"
+subprocess.run([sys.executable, "-c", code], stdout=alive)
+"""
+    words = {
+        "run": ["run"],
+        "invoke": ["invoke", "-t", json.dumps(shim.task())],
+        "serve": ["serve", "--port", "0", "--proxy", "1"],
+        "check": ["check"],
+    }[command]
+    command_line = [*SHIM, *words, "--", sys.executable, "-c", source]
+    with subprocess.Popen(command_line, env=environment) as process, pipe.open() as alive:
+        assert alive.read(7) == "started"
+        process.kill()
+        assert alive.read() == ""
+
+
+def test_the_guard_ends_with_the_shim(shim: Any, environment: dict[str, str], tmp_path: Path) -> None:
+    """A shim that ends by itself leaves no process, and a guard that was killed does no harm."""
+    source = """
+import os, signal
+parent = os.getppid()
+names = {}
+while "shim-guard" not in names:
+    children = open(f"/proc/{parent}/task/{parent}/children").read().split()
+    names = {open(f"/proc/{each}/comm").read().strip(): int(each) for each in children}
+os.kill(names["shim-guard"], signal.SIGKILL)
+print(sorted(names))
+"""
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("this system has no /proc")
+    done = subprocess.run(
+        [*SHIM, "run", "--plain", "--", sys.executable, "-c", source],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'shim-guard'" in done.stdout
 
 
 def test_the_whole_group_is_killed_after_the_grace(shim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
