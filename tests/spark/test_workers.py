@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from processing import LocalSession
+from processing.exceptions import StagingError
 from processing.local.programs import recordio as files
 from processing.request.s3_uri import S3Uri
 from processing.spark.ml.deserializers import ResponseRowDeserializer
@@ -17,6 +18,7 @@ from processing.spark.ml.invoke import PredictionError, PredictionSettings, invo
 from processing.spark.ml.serializers import UnlabeledCSVRequestRowSerializer
 from processing.spark.ml.upload import delete, list_keys, upload_batches
 from processing.spark.ml.vectors import vectors_from
+from processing.staging.transfers import put_bytes
 from processing.testing import FaultInjector, VirtualClock
 
 if TYPE_CHECKING:
@@ -175,12 +177,40 @@ def test_a_task_that_fails_leaves_nothing(storage: tuple[FaultInjector, LocalSes
         assert list_keys(session, S3Uri("data", "job")), "some objects are there"
         raise ValueError("no more")
 
-    class Whole(CSVFormat):
-        concatenable = False
-
     with pytest.raises(ValueError, match="no more"):
         upload(session, failing(), Whole("features"))
     assert list_keys(session, S3Uri("data", "job")) == []
+
+
+class Whole(CSVFormat):
+    """An object for each batch."""
+
+    concatenable = False
+
+
+def test_a_task_that_outlives_the_upload_leaves_nothing(storage: tuple[FaultInjector, LocalSession]) -> None:
+    """A task that writes after the driver has ended the upload deletes its objects, the earlier ones too."""
+    _, session = storage
+    marker = S3Uri("data", "job/uploading")
+    put_bytes(session.api, b"", marker, expected_owner=session.expected_owner)
+
+    def outliving() -> Iterator[Any]:
+        first, second, *others = batches()
+        yield from (first, second)
+        delete(session, S3Uri("data", "job"))  # as the driver does after the failure of another task
+        yield from others
+
+    with pytest.raises(StagingError, match="the upload was ended"):
+        upload(session, outliving(), Whole("features"), marker=marker)
+    assert list_keys(session, S3Uri("data", "job")) == []
+
+
+def test_a_task_that_may_not_read_uploads(storage: tuple[FaultInjector, LocalSession]) -> None:
+    """A role that may only write cannot look for the marker, and its objects count."""
+    faults, session = storage
+    faults.on("HeadObject", "denied", times=99)
+    rows = upload(session, batches(), Whole("features"), marker=S3Uri("data", "job/uploading"))
+    assert [row["rows"] for row in rows] == [10, 10, 10]
 
 
 def test_an_upload_without_permission(storage: tuple[FaultInjector, LocalSession]) -> None:

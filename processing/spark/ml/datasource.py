@@ -15,7 +15,7 @@ from processing.exceptions import ConfigurationError
 from processing.spark.ml.formats import TrainingFormat, format_of
 from processing.spark.ml.roles_and_paths import parse_uri
 from processing.spark.ml.shipping import carried, carried_call, check_workers
-from processing.spark.ml.upload import check_contents, delete, list_keys, partition, upload_batches
+from processing.spark.ml.upload import check_contents, delete, list_keys, partition, upload_batches, upload_objects
 from processing.staging.transfers import put_bytes
 
 if TYPE_CHECKING:
@@ -68,15 +68,12 @@ def write_records(
 
 
 def _write_to_s3(frame: Any, layout: TrainingFormat, target: S3Uri, mode: str, session: Session) -> None:
-    if mode != "append" and list_keys(session, target):
-        if mode == "error":
-            raise ConfigurationError(f"path: {target} has objects already; mode='append' or 'overwrite' allows that")
-        delete(session, target)
-    owner = session.expected_owner(target.bucket)
-    work = carried(
-        upload_batches, session=session, layout=layout, prefix=target, kms_key=None, compressed=False, owner=owner
-    )
-    frame.mapInArrow(work, "key string, rows bigint, size bigint").collect()
+    there = set(list_keys(session, target))
+    if mode == "error" and there:
+        raise ConfigurationError(f"path: {target} has objects already; mode='append' or 'overwrite' allows that")
+    upload_objects(session, frame, layout, target, kept=there)
+    if mode == "overwrite":
+        delete(session, target, only=there)
     put_bytes(session.api, b"", target / "_SUCCESS", expected_owner=session.expected_owner)
 
 

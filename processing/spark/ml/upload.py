@@ -1,7 +1,7 @@
 """Training data: checked, encoded and uploaded by Spark's workers, and committed by the driver with a manifest.
 
-Objects of a failed, repeated or killed task are in no manifest. A task that fails deletes its own. The driver deletes
-those of tasks that were killed, before the training job begins.
+Objects of a failed, repeated or killed task are in no manifest. A task that fails deletes its own, and so does one that
+ends after the upload. The driver deletes those of tasks that were killed, before the training job begins.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing.aws.retry import http_status
 from processing.exceptions import ConfigurationError, StagingError
 from processing.request.s3_uri import S3Uri
 from processing.spark.ml.shipping import carried
 from processing.spark.ml.vectors import sizes
 from processing.staging.listing import list_objects
-from processing.staging.objects import owner_params
+from processing.staging.objects import object_params, owner_params
 from processing.staging.transfers import put_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+    from processing.aws.retry import RetryingApi
     from processing.session.session import Session
     from processing.spark.ml.formats import TrainingFormat
 
@@ -147,23 +149,12 @@ def upload(
     Raises:
         StagingError: the frame has another number of rows, so that it is not the same at each reading.
     """
-    work = carried(
-        upload_batches,
-        session=session,
-        layout=layout,
-        prefix=prefix,
-        kms_key=kms_key,
-        compressed=compressed,
-        owner=session.expected_owner(prefix.bucket),
-    )
     try:
-        objects = [row.asDict() for row in frame.mapInArrow(work, _UPLOADED).collect()]
+        objects = upload_objects(session, frame, layout, prefix, kms_key=kms_key, compressed=compressed)
         rows = sum(each["rows"] for each in objects)
         _check_rows(rows, expected_rows)
-        keys = sorted(each["key"] for each in objects)
-        # What tasks that were killed have left.
-        delete(session, prefix, only=set(list_keys(session, prefix)) - set(keys))
         start = f"{prefix.key}/" if prefix.key else ""
+        keys = sorted(each["key"] for each in objects)
         content = [{"prefix": f"s3://{prefix.bucket}/{start}"}, *(key.removeprefix(start) for key in keys)]
         # Outside the prefix's data objects: a channel with the manifest reads the listed keys alone.
         manifest = prefix / "manifest.json"
@@ -174,6 +165,53 @@ def upload(
             delete(session, prefix)
         raise
     return Staged(prefix, manifest, rows)
+
+
+def upload_objects(
+    session: Session,
+    frame: Any,
+    layout: TrainingFormat,
+    prefix: S3Uri,
+    *,
+    kms_key: str | None = None,
+    compressed: bool = False,
+    kept: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """Upload a frame, and leave nothing of tasks that failed, were killed or ran twice.
+
+    A task may still run when another one has failed. An object marks the upload as open, and goes first. A task that
+    does not find it after a PUT deletes what it has written.
+
+    Args:
+        session: the session.
+        frame: the frame, with the written columns.
+        layout: the format.
+        prefix: the place.
+        kms_key: the key that encrypts the objects; None leaves it to the bucket.
+        compressed: True for gzip.
+        kept: keys below the prefix that do not belong to the upload.
+
+    Returns:
+        Key, rows and size of each object.
+    """
+    marker = prefix / f"uploading-{uuid.uuid4().hex[:12]}"
+    owner = session.expected_owner(prefix.bucket)
+    target = {"prefix": prefix, "marker": marker, "kms_key": kms_key, "owner": owner}
+    work = carried(upload_batches, session=session, layout=layout, compressed=compressed, **target)
+    put_bytes(session.api, b"", marker, kms_key=kms_key, expected_owner=session.expected_owner)
+    try:
+        objects = [row.asDict() for row in frame.mapInArrow(work, _UPLOADED).collect()]
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to see
+            _end_upload(session, prefix, marker, set(kept))
+        raise
+    _end_upload(session, prefix, marker, {*kept, *(each["key"] for each in objects)})
+    return objects
+
+
+def _end_upload(session: Session, prefix: S3Uri, marker: S3Uri, kept: set[str]) -> None:
+    delete(session, prefix, only={marker.key})  # what is written from now on, its task deletes
+    delete(session, prefix, only=set(list_keys(session, prefix)) - kept)
 
 
 def _check_rows(rows: int, expected: int | None) -> None:
@@ -193,13 +231,28 @@ def upload_batches(
     kms_key: str | None,
     compressed: bool,
     owner: str | None,
+    marker: S3Uri | None = None,
 ) -> Iterator[Any]:
-    """Encode and upload the rows of one task, and yield a row for each object. After an error, none is left."""
+    """Encode and upload the rows of one task, and yield a row for each object. After an error, none is left.
+
+    Args:
+        batches: the rows.
+        session: the session.
+        layout: the format.
+        prefix: the place.
+        kms_key: the key that encrypts the objects; None leaves it to the bucket.
+        compressed: True for gzip.
+        owner: the account that must own the bucket; None for any.
+        marker: the object that exists while the upload is open; None for an upload without one.
+
+    Raises:
+        StagingError: the upload was ended.
+    """
     import pyarrow as pa
 
     task = f"part-{partition():05d}-{uuid.uuid4().hex[:12]}"
     suffix = layout.suffix + (".gz" if compressed else "")
-    writer = _ObjectWriter(session, prefix, lambda number: f"{task}-{number:05d}{suffix}", kms_key, owner)
+    writer = _ObjectWriter(session, prefix, lambda number: f"{task}-{number:05d}{suffix}", kms_key, owner, marker)
     writer.transform = gzip.compress if compressed else bytes
     try:
         for batch in batches:
@@ -229,12 +282,18 @@ class _ObjectWriter:
     """The objects of one task. One is sent while the next one is encoded."""
 
     def __init__(
-        self, session: Session, prefix: S3Uri, name: Callable[[int], str], kms_key: str | None, owner: str | None
+        self,
+        session: Session,
+        prefix: S3Uri,
+        name: Callable[[int], str],
+        kms_key: str | None,
+        owner: str | None,
+        marker: S3Uri | None,
     ) -> None:
         self.transform: Callable[[bytes], bytes] = bytes
         self.file = io.BytesIO()
         self._session, self._prefix, self._name = session, prefix, name
-        self._kms_key, self._owner = kms_key, owner
+        self._kms_key, self._owner, self._marker = kms_key, owner, marker
         self._rows = 0
         self._written: list[tuple[str, int, int]] = []
         self._pool = ThreadPoolExecutor(1)
@@ -256,10 +315,17 @@ class _ObjectWriter:
         target = self._prefix / self._name(len(self._written))
         body = self.transform(self.file.getvalue())
         self._written.append((target.key, self._rows, len(body)))
-        self._sending = self._pool.submit(
-            put_bytes, self._session.api, body, target, kms_key=self._kms_key, expected_owner=lambda _: self._owner
-        )
+        self._sending = self._pool.submit(self._put, body, target)
         self.file, self._rows = io.BytesIO(), 0
+
+    def _put(self, body: bytes, target: S3Uri) -> None:
+        api = self._session.api
+        put_bytes(api, body, target, kms_key=self._kms_key, expected_owner=self._expected_owner)
+        if self._marker is not None and _is_gone(api, object_params(self._marker, self._expected_owner)):
+            raise StagingError("the upload was ended, because another task failed or had written the same rows")
+
+    def _expected_owner(self, _bucket: str) -> str | None:
+        return self._owner
 
     def finish(self) -> list[tuple[str, int, int]]:
         if not self.is_empty:
@@ -276,6 +342,20 @@ class _ObjectWriter:
                 self._sending.exception()
             self._pool.shutdown()
             _delete_keys(self._session, self._prefix.bucket, [key for key, _, _ in self._written], self._owner)
+
+
+def _is_gone(api: RetryingApi, place: Mapping[str, Any]) -> bool:
+    """Return whether an object does not exist. Without s3:ListBucket, S3 does not answer that."""
+    from botocore.exceptions import ClientError
+
+    try:
+        api.call("s3", "HeadObject", place)
+    except ClientError as error:
+        if http_status(error) == 404:
+            return True
+        if http_status(error) != 403:
+            raise
+    return False
 
 
 def delete(session: Session, prefix: S3Uri, *, only: set[str] | None = None) -> None:

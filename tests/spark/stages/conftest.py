@@ -39,23 +39,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 ROLE = "arn:aws:iam::000000000000:role/stages"
+MASTER = "local[2, 2]"
 PATTERN, PROGRAM = "*/own:*", "slope_program"  # in place of an image of the user's own
 
 
 @pytest.fixture(scope="session")
 def spark(session: Session) -> Iterator[Any]:
-    """A session of Spark on two cores; over Connect if PROCESSING_TEST_CONNECT is set."""
+    """A session of Spark on two cores, which tries each task twice; over Connect if PROCESSING_TEST_CONNECT is set."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder
-    builder = builder.remote("local[2]") if os.environ.get("PROCESSING_TEST_CONNECT") else builder.master("local[2]")
+    builder = builder.remote(MASTER) if os.environ.get("PROCESSING_TEST_CONNECT") else builder.master(MASTER)
     made = (
         builder.config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.driver.memory", "1g")
-        .config("spark.task.maxFailures", "1")
         .config("spark.python.worker.reuse", "true")
         .getOrCreate()
     )

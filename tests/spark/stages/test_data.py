@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,50 @@ def test_a_killed_task_leaves_nothing(frame: Any, session: Session, bucket: S3Ur
     with pytest.raises(Exception, match=r"."):
         upload(session, chosen.mapInArrow(dying, chosen.schema), layout, bucket)
     assert list_keys(session, bucket) == []
+
+
+def test_a_task_that_is_killed_and_repeated(
+    spark: Any, frame: Any, session: Session, bucket: S3Uri, tmp_path: Path
+) -> None:
+    """A worker dies during the upload, after an object was written. The rows are those of an upload without that."""
+    killed = tmp_path / "killed"
+    chosen = frame.select("id", "label").coalesce(1)
+
+    def dying_once(batches: Any) -> Iterator[Any]:
+        for number, batch in enumerate(batches):
+            yield batch
+            if number == 2 and not killed.exists():
+                killed.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    layout = format_of("parquet", {}, chosen.schema)
+    size = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    spark.conf.set(size, "1")
+    try:
+        expected = rows_of(session, upload(session, chosen, layout, bucket / "whole").prefix)
+        staged = upload(session, chosen.mapInArrow(dying_once, chosen.schema), layout, bucket / "repeated")
+    finally:
+        spark.conf.unset(size)
+    assert killed.exists()
+    assert rows_of(session, staged.prefix) == expected == [(row[0], row[1]) for row in ROWS]
+
+
+def rows_of(session: Session, prefix: S3Uri) -> list[tuple[Any, ...]]:
+    """Return the rows of the objects in a manifest, in order; the prefix has no others."""
+    import pyarrow.parquet
+
+    s3: Any = session.boto_session.client("s3")
+
+    def content(key: str) -> bytes:
+        body: bytes = s3.get_object(Bucket=prefix.bucket, Key=key)["Body"].read()
+        return body
+
+    first, *names = json.loads(content(f"{prefix.key}/manifest.json"))
+    assert first == {"prefix": f"{prefix}/"}
+    keys = [f"{prefix.key}/{name}" for name in names]
+    assert sorted(list_keys(session, prefix)) == sorted([*keys, f"{prefix.key}/manifest.json"])
+    tables = [pyarrow.parquet.read_table(io.BytesIO(content(key))) for key in keys]
+    return sorted(tuple(row.values()) for table in tables for row in table.to_pylist())
 
 
 def test_records_in_files(frame: Any, session: Session, tmp_path: Path, bucket: S3Uri) -> None:
