@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing import HostMetrics, JobCost, JobMetrics, ScriptProcessor, Utilization
-from processing.job.cost import Instances, console_url, cost_of, highest_price, instances_of_description
+from processing.job.cost import Instances, console_url, cost_of, highest_price, instances_of_description, log_url
 from processing.job.metrics import cpus_of, job_metrics
 from processing.testing.clock import VirtualClock
 
@@ -157,6 +157,9 @@ def test_the_console(region: str, host: str | None) -> None:
     session.boto_region_name = region
     url = None if host is None else f"{host}/sagemaker/home?region={region}#/processing-jobs/clean"
     assert console_url(session, "clean") == url
+    place = "$252Faws$252Fsagemaker$252FProcessingJobs$3FlogStreamNameFilter$3Dclean$252F"
+    log = None if host is None else f"{host}/cloudwatch/home?region={region}#logsV2:log-groups/log-group/{place}"
+    assert log_url(session, "/aws/sagemaker/ProcessingJobs", "clean/") == log
     session.endpoint = "http://127.0.0.1:1234"
     assert console_url(session, "clean") is None
 

@@ -158,17 +158,28 @@ def console_url(session: Session, name: str, part: str = "processing-jobs") -> s
         name: its name.
         part: the part of the console: `processing-jobs`, `jobs` (of training), `transform-jobs` or `endpoints`.
     """
-    page = _console_list(session, part)
-    return None if page is None else f"{page}/{name}"
+    return _in_console(session, f"sagemaker/home?region={{region}}#/{part}/{name}")
 
 
-def _console_list(session: Session, part: str) -> str | None:
-    """Return the page of a part of the AWS console; None if there is none."""
+def log_url(session: Session, group: str, prefix: str = "") -> str | None:
+    """Return the page of a log group in the AWS console, as `console_url` does.
+
+    Args:
+        session: the session that reaches the job or endpoint.
+        group: the log group.
+        prefix: the beginning of the names of the streams to show.
+    """
+    filters = f"$3FlogStreamNameFilter$3D{prefix.replace('/', '$252F')}" if prefix else ""
+    place = f"logsV2:log-groups/log-group/{group.replace('/', '$252F')}{filters}"
+    return _in_console(session, f"cloudwatch/home?region={{region}}#{place}")
+
+
+def _in_console(session: Session, path: str) -> str | None:
     if session.is_local or not is_aws(session.client("sagemaker").meta.endpoint_url):
         return None
     region = session.boto_region_name
     host = next(host for prefix, host in _CONSOLES.items() if region.startswith(prefix))
-    return host and f"{host.format(region=region)}/sagemaker/home?region={region}#/{part}"
+    return None if host is None else f"{host}/{path}".format(region=region)
 
 
 def jobs_place(session: Session) -> str:
@@ -178,7 +189,7 @@ def jobs_place(session: Session) -> str:
     endpoint = session.client("sagemaker").meta.endpoint_url
     if not is_aws(endpoint):  # an engine that is served, or another stand-in
         return f"at {endpoint}"
-    return _console_list(session, "processing-jobs") or session.boto_region_name
+    return _in_console(session, "sagemaker/home?region={region}#/processing-jobs") or session.boto_region_name
 
 
 def hourly_price_of(session: Session, instances: list[Instances]) -> float | None:

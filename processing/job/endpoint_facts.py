@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from processing.job.cost import ON_THIS_MACHINE, console_url
+from processing.job.cost import ON_THIS_MACHINE, console_url, log_url
 from processing.job.fact_calls import last_events, messages, read_metrics
 from processing.report.endpoint_card import Chart, EndpointFacts, VariantUse
 
@@ -52,6 +52,7 @@ def read_endpoint_facts(session: Session, name: str, description: Mapping[str, A
         reason=description.get("FailureReason"),
         tail=messages(events),
         console_url=console_url(session, name, "endpoints"),
+        log_url=log_url(session, f"{LOG_GROUPS}/{name}"),
     )
 
 

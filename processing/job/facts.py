@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.job.cost import ON_THIS_MACHINE, console_url, cost_of
+from processing.job.cost import ON_THIS_MACHINE, console_url, cost_of, log_url
 from processing.job.fact_calls import last_events, last_spans, line_spans, messages, read_metrics
 from processing.report.job_card import HostUse, JobFacts, JobPhase
 from processing.watching.render.run_text import duration
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_HOSTS: Final = 20  # as the card draws; two metrics each fit into one call
 _METRICS: Final = {"cpu": "CPUUtilization", "memory": "MemoryUtilization"}
+_MOST_OUTPUTS: Final = 5  # AWS allows ten
 _MOST_METRICS: Final = 10  # of a training job's own, on its card
 
 
@@ -105,6 +106,7 @@ def read_facts(session: Session, name: str, description: Mapping[str, Any], kind
         tail=tail,
         console_url=console_url(session, name, kind.console),
         phases=phases,
+        log_url=log_url(session, kind.log_group, f"{name}/"),
     )
 
 
@@ -118,7 +120,12 @@ def _inside(description: Mapping[str, Any], members: Sequence[str]) -> Any:
 def _details(session: Session, kind: JobResource, description: Mapping[str, Any]) -> list[tuple[str, object]]:
     """Return the details of one kind alone. AWS's prices are known for processing jobs."""
     if kind is PROCESSING:
-        return [("price", str(cost_of(session, description))), ("message", description.get("ExitMessage"))]
+        outputs = (_inside(description, ("ProcessingOutputConfig", "Outputs")) or ())[:_MOST_OUTPUTS]
+        return [
+            ("price", str(cost_of(session, description))),
+            ("message", description.get("ExitMessage")),
+            *((f"output {each.get('OutputName')}", _inside(each, ("S3Output", "S3Uri"))) for each in outputs),
+        ]
     billed = description.get("BillableTimeInSeconds")
     metrics = (description.get("FinalMetricDataList") or ())[:_MOST_METRICS]
     return [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from processing.report.drawing import sparkline
-from processing.report.markup import card, escaped, fields, lines, link, reason
+from processing.report.markup import card, escaped, fields, lines, links, reason
 from processing.watching.render.run_text import duration
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class EndpointFacts:
         reason: the reason of a failure.
         tail: the last lines of its log.
         console_url: its page in AWS's console.
+        log_url: its log in AWS's console.
     """
 
     name: str
@@ -71,6 +72,7 @@ class EndpointFacts:
     reason: str | None = None
     tail: Sequence[str] = ()
     console_url: str | None = None
+    log_url: str | None = None
 
 
 def endpoint_card(facts: EndpointFacts) -> str:
@@ -83,7 +85,7 @@ def endpoint_card(facts: EndpointFacts) -> str:
         f'<div class="sm-hosts">{variants}</div>' if variants else "",
         f'<p class="sm-note">the last {duration(facts.span)}</p>' if drawn else "",
         lines(facts.tail),
-        link(facts.console_url, "AWS console"),
+        links(("AWS console", facts.console_url), ("Log", facts.log_url)),
     )
     return card(facts.name, "".join(inside), status=facts.status)
 

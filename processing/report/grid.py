@@ -34,10 +34,11 @@ def jobs_card(title: str, jobs: Sequence[tuple[str, str]], *, unit: str = "jobs"
     words = ", ".join(
         f'<b class="{status_class(status)}">{count:,} {escaped(status)}</b>' for status, count in counts.most_common()
     )
+    word = unit.removesuffix("s") if len(jobs) == 1 else unit
     remark = "" if note is None else f'<p class="sm-note">{escaped(note)}</p>'
     return card(
         title,
-        f"<div>{len(jobs):,} {escaped(unit)}{': ' if words else ''}{words}</div>"
+        f"<div>{len(jobs):,} {escaped(word)}{': ' if words else ''}{words}</div>"
         f'<div class="sm-grid" role="img" aria-label="{escaped(summary)}">{cells}</div>{remark}',
     )
 

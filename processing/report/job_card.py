@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from processing.report.drawing import BarPart, axis, bar, key, sparkline
-from processing.report.markup import card, escaped, fields, lines, link, reason, status_class
+from processing.report.markup import card, escaped, fields, lines, links, reason, status_class
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +65,7 @@ class JobFacts:
         tail: the last lines of its log.
         console_url: its page in AWS's console.
         phases: its phases, if AWS reports them; otherwise they are estimated from the log.
+        log_url: its log in AWS's console.
     """
 
     name: str
@@ -77,6 +78,7 @@ class JobFacts:
     tail: Sequence[str] = ()
     console_url: str | None = None
     phases: Sequence[JobPhase] = ()
+    log_url: str | None = None
 
 
 def job_card(facts: JobFacts) -> str:
@@ -86,7 +88,7 @@ def job_card(facts: JobFacts) -> str:
         reason(facts.reason),
         _hosts(facts),
         lines(facts.tail),
-        link(facts.console_url, "AWS console"),
+        links(("AWS console", facts.console_url), ("Log", facts.log_url)),
     )
     return card(facts.name, "".join(inside), status=facts.status)
 

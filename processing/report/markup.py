@@ -112,11 +112,14 @@ def style_source(*styles: str) -> str:
     return " ".join(f"'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'" for style in styles)
 
 
-def link(url: str | None, text: str) -> str:
-    """Return a link to a page of AWS's console; nothing without one."""
-    if url is None or not url.startswith("https://"):
-        return ""
-    return f'<p class="sm-note"><a href="{escaped(url)}" rel="noopener noreferrer">{escaped(text)}</a></p>'
+def links(*pairs: tuple[str, str | None]) -> str:
+    """Return links to pages of AWS's console, by their texts; nothing without any."""
+    shown = " ".join(
+        f'<a href="{escaped(url)}" rel="noopener noreferrer">{escaped(text)}</a>'
+        for text, url in pairs
+        if url is not None and url.startswith("https://")
+    )
+    return f'<p class="sm-note sm-key">{shown}</p>' if shown else ""
 
 
 def card(title: str, inside: str, *, status: str | None = None, kind: str | None = None) -> str:

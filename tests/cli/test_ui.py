@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import html
 import http.client
 import re
@@ -17,8 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from processing import LocalSession, ScriptProcessor
+from processing.cli.ui.pages import Pages
+from processing.cli.ui.resources import KINDS, Row
 from processing.cli.ui.server import UiServer
 from processing.local.stores.jobs import HostEnd, JobStore
 from processing.testing import EndpointMaker, FaultInjector, TrainingJobMaker
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 
 COMMAND: Final = (sys.executable, "-m", "processing", "local", "ui")
 HOSTILE: Final = "<script>alert(1)</script> ]]> --> \x1b[2J\u202etxt \"'&amp;"
+TEXTS: Final = st.text() | st.just(HOSTILE)
+MOMENTS: Final = st.integers(0, 4_000_000_000).map(lambda second: dt.datetime.fromtimestamp(second, dt.timezone.utc))
 
 
 @pytest.fixture
@@ -165,6 +172,15 @@ def test_ten_thousand_jobs(session: LocalSession, ui: UiServer, faults: FaultInj
     assert HOSTILE[:8] not in re.sub("<script>.*</script></body>", "", text, flags=re.DOTALL)
     main_of(text)
     assert len(get(ui)[2]) < 50_000
+
+
+@given(st.lists(st.builds(Row, TEXTS, TEXTS, MOMENTS, st.none() | MOMENTS, TEXTS), max_size=3), TEXTS)
+def test_any_rows_give_a_well_formed_table(rows: list[Row], title: str) -> None:
+    """Names, statuses and reasons of any characters are text."""
+    pages = Pages(LocalSession(), title, "/token/")
+    for kind in KINDS.values():
+        main_of(f"<main>{pages._table(kind, rows)}</main>")
+    main_of(pages.not_found(title))
 
 
 # Who gets them

@@ -70,7 +70,7 @@ def usual_page(hosts: int = 2) -> str:
     tail = ["Traceback (most recent call last):", '  File "clean.py", line 3, in <module>', "ValueError: no values"]
     phases = [JobPhase("Starting", 0, 20), JobPhase("Downloading", 20, 40), JobPhase("Training", 40, 90)]
     cards = [
-        job_card(JobFacts("clean-1", "Completed", details, 200, 3600, uses, console_url=console)),
+        job_card(JobFacts("clean-1", "Completed", details, 200, 3600, uses, console_url=console, log_url=console)),
         job_card(JobFacts("clean-2", "Failed", details[:1], 200, 3600, uses[:1], reason, tail)),
         job_card(JobFacts("clean-3", "InProgress", details[:1], None, 30, [HostUse("algo-1")])),
         job_card(

@@ -58,6 +58,7 @@ FACTS: Final = st.builds(
     st.lists(TEXTS, max_size=3),
     st.none() | TEXTS | TEXTS.map("https://{}".format),
     st.lists(st.builds(JobPhase, TEXTS | st.just("Training"), NUMBERS, NUMBERS), max_size=3),
+    st.none() | TEXTS | TEXTS.map("https://{}".format),
 )
 CHARTS: Final = st.builds(Chart, TEXTS, SERIES, TEXTS, st.none() | NUMBERS)
 ENDPOINTS: Final = st.builds(
@@ -69,6 +70,7 @@ ENDPOINTS: Final = st.builds(
     NUMBERS,
     st.none() | TEXTS,
     st.lists(TEXTS, max_size=3),
+    st.none() | TEXTS | TEXTS.map("https://{}".format),
     st.none() | TEXTS | TEXTS.map("https://{}".format),
 )
 TAGS: Final = {

@@ -144,10 +144,6 @@ def settings(description: Mapping[str, Any]) -> list[tuple[str, str]]:
         for each in description.get("ProcessingInputs") or ()
     ]
     found += [
-        (f"output {each['OutputName']}", str((each.get("S3Output") or {}).get("S3Uri", "a feature group")))
-        for each in (description.get("ProcessingOutputConfig") or {}).get("Outputs") or ()
-    ]
-    found += [
         (f"channel {each['ChannelName']}", str(((each.get("DataSource") or {}).get("S3DataSource") or {}).get("S3Uri")))
         for each in description.get("InputDataConfig") or ()
     ]
