@@ -2,7 +2,7 @@
 
 There is one process. The kinds of job alternate, after one round that does not count. The figures are medians. The job
 is a small script with one input and one output, so the figure contains a host process, a sandbox, a Python and the
-transfers.
+transfers. The script alone, as a program of its own, shows the speed of the machine.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import io
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +29,13 @@ print("hello")
 for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.txt")):
     pathlib.Path(sys.argv[2], path.name).write_text(path.read_text().upper())
 """
+
+
+def make_program(folder: Path) -> Callable[[], object]:
+    """Return a function that runs the script without a job."""
+    (folder / "output").mkdir()
+    command = [sys.executable, *(str(folder / name) for name in ("upper.py", "data", "output"))]
+    return lambda: subprocess.run(command, check=True, capture_output=True)
 
 
 def make_run(folder: Path, session: LocalSession, hosts: int) -> Callable[[], ProcessingJob]:
@@ -57,10 +66,11 @@ def main() -> None:
             (folder / "data" / f"{letter}.txt").write_text(letter)
         session = LocalSession(folder / "engine")
         plain = LocalSession(folder / "plain", sandbox="rewriting")
-        kinds = {
+        kinds: dict[str, Callable[[], object]] = {
             "one": make_run(folder, session, 1),
             "two": make_run(folder, session, 2),
             "rewriting": make_run(folder, plain, 1),
+            "alone": make_program(folder),
         }
         times: dict[str, list[float]] = {kind: [] for kind in kinds}
         for number in range(ROUNDS + 1):
@@ -69,13 +79,19 @@ def main() -> None:
                 if number:
                     times[kind].append(elapsed)
         with contextlib.redirect_stdout(io.StringIO()):
-            job = kinds["one"]()
+            job = make_run(folder, session, 1)()
         describes = [seconds_of(job.describe) for _ in range(DESCRIBES)]
     median = {kind: statistics.median(values) for kind, values in times.items()}
     rounds = f"median of {ROUNDS}"
     finish(
         [
-            Figure("run() of a trivial job, one host", median["one"], 0.5, "s", rounds),
+            Figure("run() of a trivial job, one host", median["one"], 0.12, "s", rounds),
+            Figure(
+                "run() of a trivial job against the script alone",
+                median["one"] / median["alone"],
+                8,
+                note=f"{median['one'] * 1000:.0f} ms and {median['alone'] * 1000:.0f} ms, {rounds}",
+            ),
             Figure("run() of a trivial job, two hosts, input sharded", median["two"], 1.0, "s", rounds),
             Figure(
                 "what the sandbox adds",

@@ -12,9 +12,8 @@ import re
 _UNSAFE = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 # "Select graphic rendition": colours and bold. It cannot move the cursor or hide text.
 _COLOUR = r"\x1b\[[0-9;:]*m"
-_PLAIN_PATTERN = re.compile(_UNSAFE)
-_COLOUR_PATTERN = re.compile(f"({_COLOUR})|{_UNSAFE}")
-_COLOURS = re.compile(_COLOUR)
+_COLOUR_OR_UNSAFE = f"({_COLOUR})|{_UNSAFE}"
+# The patterns are compiled on their first use, as every process imports this module, and few need it.
 _RESET = "\x1b[0m"
 
 
@@ -28,14 +27,14 @@ def safe_line(line: str, *, colours: bool = False) -> str:
     if line.isprintable():  # most lines are, and this check is quick
         return line
     if not colours:
-        return _PLAIN_PATTERN.sub(_escape, line)
-    shown = _COLOUR_PATTERN.sub(lambda match: match[1] or _escape(match), line)
+        return re.sub(_UNSAFE, _escape, line)
+    shown = re.sub(_COLOUR_OR_UNSAFE, lambda match: match[1] or _escape(match), line)
     return shown + _RESET if "\x1b[" in shown else shown
 
 
 def without_colours(line: str) -> str:
     """Return a line without its colour sequences."""
-    return _COLOURS.sub("", line)
+    return re.sub(_COLOUR, "", line)
 
 
 def safe_text(text: str) -> str:

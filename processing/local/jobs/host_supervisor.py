@@ -445,6 +445,9 @@ class HostSupervisor:
     def _on_start(self, group: int, command: HostCommand) -> None:
         self._jobs.record_start(self._record.id, self._number, group, processes.start_id(group), time.time())
         self._services.program_started(group, command.process)
+        if self.outputs():
+            # The checksums of the outputs need OpenSSL, which takes milliseconds to load: now, beside the program.
+            import hashlib  # noqa: F401 - imported for its effect
 
     def _emit_service_lines(self) -> None:
         lines = self._services.take_lines()

@@ -5,12 +5,11 @@ stay visible in the host.
 """
 
 # Many small file operations: the functions of `os` cost a third of pathlib's.
-# ruff: noqa: PTH109, PTH111, PTH117, PTH118, PTH120, PTH123, PTH207
+# ruff: noqa: PTH109, PTH111, PTH117, PTH118, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -71,9 +70,25 @@ def _of_python(python: Interpreter) -> Iterator[str]:
     yield from folders
     for prefix in prefixes:
         yield prefix
-        for file in glob.glob(os.path.join(glob.escape(prefix), "lib", "python3*", "site-packages", "*.pth")):
-            with contextlib.suppress(OSError, UnicodeDecodeError), open(file, encoding="utf-8") as lines:
-                yield from (line.strip() for line in lines if os.path.isabs(line))
+        for folder in _entries(os.path.join(prefix, "lib")):
+            site = os.path.join(prefix, "lib", folder, "site-packages")
+            for file in _entries(site) if folder.startswith("python3") else ():
+                if file.endswith(".pth"):
+                    yield from _of_path_file(os.path.join(site, file))
+
+
+def _entries(folder: str) -> list[str]:
+    """Return the names in a folder; none if there is no such folder."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _of_path_file(file: str) -> Iterator[str]:
+    """Yield the folders that a `.pth` file adds to the import path."""
+    with contextlib.suppress(OSError, UnicodeDecodeError), open(file, encoding="utf-8") as lines:
+        yield from (line.strip() for line in lines if os.path.isabs(line))
 
 
 def _of_import_hooks() -> Iterator[str]:

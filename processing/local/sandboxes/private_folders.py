@@ -23,7 +23,12 @@ def private_folders() -> dict[str, str]:
 
 def hidden_by(path: str) -> bool:
     """Return whether a private folder hides a path of this machine."""
-    return any(path.startswith(f"{folder}{os.sep}") for folder in private_folders().values())
+    return path.startswith(_beginnings())
+
+
+def _beginnings() -> tuple[str, ...]:
+    """Return the beginnings of the paths that private folders hide."""
+    return tuple(f"{folder}{os.sep}" for folder in private_folders().values())
 
 
 def kept_paths(paths: Iterable[str]) -> list[str]:
@@ -34,7 +39,8 @@ def kept_paths(paths: Iterable[str]) -> list[str]:
     """
     normal = {os.path.normpath(path) for path in paths if os.path.isabs(path)}  # noqa: PTH117 - a path as text
     known = {each for path in normal for each in (path, os.path.realpath(path))}
-    hidden = {path for path in known if hidden_by(path) and os.path.exists(path)}  # noqa: PTH110 - a path as text
+    beginnings = _beginnings()
+    hidden = {path for path in known if path.startswith(beginnings) and os.path.exists(path)}  # noqa: PTH110 - as text
     return sorted(path for path in hidden if not is_kept(os.path.dirname(path), hidden))  # noqa: PTH120 - a path as text
 
 
