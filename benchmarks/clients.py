@@ -102,8 +102,35 @@ def runs(client: str, script: str, data: str, bucket: str, count: str) -> Measur
         given = [module.ProcessingInput(source=data, destination="/opt/ml/processing/input/data")]
         processor.run(code=script, inputs=given, wait=False)
 
-    each = [_measured(run) for _ in range(int(count))]
-    return {name: [one[name] for one in each] for name in ("seconds", "cpu_seconds")}
+    return _measured_each(run, count)
+
+
+def runs_by_hand(client: str, script: str, data: str, bucket: str, count: str) -> Measured:
+    """Start the jobs of `runs` with the calls that a user of boto3 writes, and return the seconds of each."""
+    boto3 = _module(client)
+    s3, sagemaker = boto3.client("s3"), boto3.client("sagemaker")
+    names = (f"by-hand-{time.time_ns()}" for _ in range(int(count)))
+
+    def given(name: str, file: Path) -> dict[str, Any]:
+        key = f"{name}/{file.name}"
+        s3.upload_file(str(file), bucket, key)
+        place = {"S3Uri": f"s3://{bucket}/{key}", "LocalPath": f"/opt/ml/processing/input/{name}"}
+        return {"InputName": name, "S3Input": {**place, "S3DataType": "S3Prefix", "S3InputMode": "File"}}
+
+    def run() -> None:
+        code = given("code", Path(script))
+        (file,) = Path(data).iterdir()
+        entrypoint = ["python3", f"/opt/ml/processing/input/code/{Path(script).name}"]
+        cluster = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
+        sagemaker.create_processing_job(
+            ProcessingJobName=next(names),
+            RoleArn=ROLE,
+            AppSpecification={"ImageUri": "image", "ContainerEntrypoint": entrypoint},
+            ProcessingResources={"ClusterConfig": cluster},
+            ProcessingInputs=[given("data", file), code],
+        )
+
+    return _measured_each(run, count)
 
 
 def run_with_code(client: str, source_dir: str, data: str) -> Measured:
@@ -148,6 +175,11 @@ def _transfers(client: str) -> tuple[Callable[[str, str], object], Callable[[str
         )
     peer = import_module("transfer_peers").PEERS[client](BUCKET)
     return peer.upload, peer.download
+
+
+def _measured_each(run: Callable[[], object], count: str) -> Measured:
+    each = [_measured(run) for _ in range(int(count))]
+    return {name: [one[name] for one in each] for name in ("seconds", "cpu_seconds")}
 
 
 def _measured(work: Callable[[], object]) -> Measured:
