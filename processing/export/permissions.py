@@ -167,6 +167,28 @@ FEATURES: Final[dict[str, Feature]] = {
         (),
         (Grant("objects", ("s3:GetObject",)),),
     ),
+    "spark-ml": Feature(
+        "fit and transform with the [stages of Spark ML](../how-to/spark-ml.md), in the driver and the workers",
+        (
+            _PASS,
+            Grant("stages", ("sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob")),
+            Grant("stages", ("sagemaker:CreateModel", "sagemaker:DescribeModel", "sagemaker:DeleteModel")),
+            Grant(
+                "stages",
+                (
+                    "sagemaker:CreateEndpointConfig",
+                    "sagemaker:DescribeEndpointConfig",
+                    "sagemaker:DeleteEndpointConfig",
+                ),
+            ),
+            Grant("stages", ("sagemaker:CreateEndpoint", "sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint")),
+            Grant("stages", ("sagemaker:InvokeEndpoint",)),
+            Grant("stages", ("sagemaker:CreateTransformJob", "sagemaker:DescribeTransformJob")),
+            Grant("objects", ("s3:PutObject", "s3:GetObject", "s3:DeleteObject")),
+            Grant("bucket", ("s3:ListBucket", "s3:CreateBucket")),
+            Grant("any", ("sts:GetCallerIdentity",)),
+        ),
+    ),
     "code-artifact": Feature(
         "install from a repository of CodeArtifact",
         (),

@@ -72,6 +72,10 @@ class PolicyResources:
                 f"arn:{self.partition}:sagemaker:{place}:{each}/*"
                 for each in ("training-job", "transform-job", "endpoint")
             ],
+            "stages": [
+                f"arn:{self.partition}:sagemaker:{place}:{each}/*"
+                for each in ("training-job", "model", "endpoint-config", "endpoint", "transform-job")
+            ],
             "other-logs": [f"arn:{self.partition}:logs:{place}:log-group:/aws/sagemaker/*"],
         }
         return others.get(kind, ["*"])

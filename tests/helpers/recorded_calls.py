@@ -46,9 +46,9 @@ def actions_of(service: str, operation: str, params: Mapping[str, Any], answer: 
     if service == "sqs":
         return {f"sqs:{_SQS.get(operation, operation)}"}
     actions = {f"{prefix}:{operation}"}
+    actions |= {"iam:PassRole"} if {"RoleArn", "ExecutionRoleArn"} & params.keys() else set()
     if operation == "CreateProcessingJob":
-        cluster = params["ProcessingResources"]["ClusterConfig"]
-        actions |= {"iam:PassRole"}
+        cluster = params.get("ProcessingResources", {}).get("ClusterConfig", {})
         actions |= {"sagemaker:AddTags"} if params.get("Tags") else set()
         actions |= {"kms:CreateGrant"} if cluster.get("VolumeKmsKeyId") else set()
     return actions

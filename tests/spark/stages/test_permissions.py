@@ -1,0 +1,37 @@
+"""The calls that stages make, those of Spark's workers among them, compared with the table of permissions."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.ml.linalg import Vectors
+
+from processing import LocalSession, Session
+from processing.export.permissions import FEATURES
+from processing.spark.ml import KMeansSageMakerEstimator
+from recorded_calls import RecordingServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.skipif("PROCESSING_TEST_CONNECT" in os.environ, reason="the workers' variables are those of the server")
+def test_the_table_has_the_calls_of_stages(
+    spark: Any, instances: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fit, predictions by an endpoint and by a batch transform job, and the end of all that they have created."""
+    rows = [(number, Vectors.dense(number % 2 * 5.0, 1.0)) for number in range(12)]
+    frame = spark.createDataFrame(rows, ["id", "features"]).coalesce(2)
+    with RecordingServer(LocalSession(tmp_path / "engine", tick=0.05)) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+            monkeypatch.setitem(spark.sparkContext.environment, name, value)  # for the workers
+        session = Session()
+        for way in ("endpoint", "batch"):
+            estimator: Any = KMeansSageMakerEstimator(**instances, session=session, transformBy=way).setK(2)
+            with estimator.fit(frame) as model:
+                assert model.transform(frame).count() == 12
+    allowed = {action for grant in FEATURES["spark-ml"].caller for action in grant.actions}
+    assert (sorted(server.calls.actions - allowed), sorted(allowed - server.calls.actions)) == ([], [])
