@@ -133,8 +133,12 @@ def _details(session: Session, kind: JobResource, description: Mapping[str, Any]
         ("billed time", None if billed is None or session.is_local else duration(billed)),
         ("artifacts", _inside(description, ("ModelArtifacts", "S3ModelArtifacts"))),
         ("output", _inside(description, ("TransformOutput", "S3OutputPath"))),
-        *((str(each.get("MetricName")), f"{each.get('Value'):g}") for each in metrics),
+        *((str(each.get("MetricName")), _number(each.get("Value"))) for each in metrics),
     ]
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
 
 
 def _hosts(session: Session, kind: JobResource, name: str, count: int, begin: datetime, end: datetime) -> list[HostUse]:

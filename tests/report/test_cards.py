@@ -311,6 +311,11 @@ def test_cards_of_training_jobs_and_endpoints(
         assert main(["report", name, "-o", "x.html", "--local"]) == 2
         assert message in capsys.readouterr().err
     assert not Path("x.html").exists()
+    faults.calls.clear()
+    for file, message in (("absent/x.html", "there is no folder absent"), (str(session.home), "is a folder")):
+        assert main(["report", "endpoint/served", "-o", file, "--local"]) == 2
+        assert message in capsys.readouterr().err
+    assert faults.calls == []
 
 
 def test_the_metrics_of_an_endpoint(session: LocalSession) -> None:

@@ -26,8 +26,13 @@ def command(target: Target, names: tuple[str, ...], file: str) -> None:
     from processing.job.cards import card
     from processing.report.markup import document
 
+    path = Path(file)
+    if path.is_dir():
+        raise click.BadParameter(f"{file} is a folder; name a file", param_hint="-o")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}", param_hint="-o")
     session = target.session()
     cards = [card(name, session=session) for name in names]
     title = cards[0].title if len(cards) == 1 else f"{len(cards)} cards"
-    Path(file).write_text(document(title, [each.html for each in cards]), encoding="utf-8")
+    path.write_text(document(title, [each.html for each in cards]), encoding="utf-8")
     output.write(file)

@@ -82,6 +82,9 @@ later();
 """
 
 
+_CURRENT: Final = ' aria-current="page"'
+
+
 def _source(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
@@ -114,8 +117,7 @@ def page(title: str, root: str, links: Iterable[tuple[str, str]], current: str, 
         main: the part that changes, as HTML.
     """
     navigation = "".join(
-        f'<a href="{escaped(url)}"{" aria-current=" + chr(34) + "page" + chr(34) if url == current else ""}>'
-        f"{escaped(text)}</a>"
+        f'<a href="{escaped(url)}"{_CURRENT if url == current else ""}>{escaped(text)}</a>'
         for url, text in [(root, "Overview"), *links]
     )
     return (
