@@ -4,7 +4,7 @@ botocore's own loader lists the folders of all services, twice, to find out that
 `OrderedDict` of each object in a file. This one looks into the folders of the one service, and makes plain
 dictionaries, which keep their order, too. With the pauses of `processing._utils.garbage`, a process gets its first
 clients of S3 and SageMaker after 70 ms of CPU instead of 125 ms (`benchmarks/cold_start.py`). The environment variable
-PROCESSING_MODEL_LOADER=botocore switches it off.
+PROCESSING_FAST_START=off switches it off.
 """
 
 from __future__ import annotations

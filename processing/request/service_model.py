@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from processing._utils.forks import ForkSafeLock
-from processing._utils.garbage import collection_paused
+from processing._utils.garbage import collection_paused, fast_start
 
 if TYPE_CHECKING:
     from botocore.loaders import Loader
@@ -58,11 +58,12 @@ class Violation:
 
 def shared_loader() -> Loader:
     """Return the process-wide botocore data loader. A session with this loader parses no model a second time."""
-    with _LOCK, collection_paused():
+    with _LOCK:
         return _shared_loader()
 
 
 @functools.cache
+@collection_paused()
 def _shared_loader() -> Loader:
     import botocore.exceptions
     import botocore.loaders
@@ -73,7 +74,7 @@ def _shared_loader() -> Loader:
     except botocore.exceptions.BotoCoreError:
         # The AWS configuration of the machine cannot be read. Its users report that; the models do not need it.
         loader = botocore.loaders.create_loader(os.environ.get("AWS_DATA_PATH"))
-    if os.environ.get("PROCESSING_MODEL_LOADER") == "botocore":
+    if not fast_start():
         return loader
     from processing.request.model_loader import ModelLoader
 
@@ -82,11 +83,12 @@ def _shared_loader() -> Loader:
 
 def service_model(service: str) -> ServiceModel:
     """Return botocore's model of a service such as `sagemaker`, loaded once per process."""
-    with _LOCK, collection_paused():
+    with _LOCK:
         return _service_model(service)
 
 
 @functools.cache
+@collection_paused()
 def _service_model(service: str) -> ServiceModel:
     from botocore.model import ServiceModel
 

@@ -79,9 +79,10 @@ class BotoClients:
     @property
     def session(self) -> Any:
         """The boto3 session; made on first use."""
-        with self.lock, collection_paused():
+        with self.lock:
             if self._session is None:
-                self._session = self._make_session()
+                with collection_paused():
+                    self._session = self._make_session()
                 self._is_own = self._session is not boto3_default_session()
                 if not self._is_own:
                     self._keys = _newer_keys(self._session, None)
@@ -96,10 +97,11 @@ class BotoClients:
 
     def client(self, service: str) -> Any:
         """Return the client of a service. It does not retry."""
-        with self.lock, collection_paused():
+        with self.lock:
             if service not in self._made:
                 given = service == "sagemaker" and self.given_client is not None
-                self._made[service] = self._users_client() if given else self._make_client(service)
+                with collection_paused():
+                    self._made[service] = self._users_client() if given else self._make_client(service)
             return self._made[service]
 
     def renew(self) -> bool:

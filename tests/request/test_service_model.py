@@ -7,6 +7,7 @@ import datetime as dt
 import gc
 import json
 import re
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -280,11 +281,13 @@ def test_a_model_of_the_users(tmp_path: Path) -> None:
     assert model == {"metadata": {"serviceId": "Mine", "added": True}}
 
 
-def test_botocores_own_loader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment variable selects botocore's loader."""
-    monkeypatch.setenv("PROCESSING_MODEL_LOADER", "botocore")
+def test_the_fast_start_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment variable selects botocore's loader, and ends the pauses."""
+    monkeypatch.setenv("PROCESSING_FAST_START", "off")
     assert type(_shared_loader.__wrapped__()) is Loader
-    monkeypatch.delenv("PROCESSING_MODEL_LOADER")
+    with collection_paused():
+        assert gc.isenabled()
+    monkeypatch.delenv("PROCESSING_FAST_START")
     assert type(_shared_loader.__wrapped__()) is ModelLoader
 
 
@@ -298,6 +301,7 @@ def test_the_collection_of_garbage_continues(enabled: bool) -> None:
             assert not gc.isenabled()
             raise KeyError
         assert gc.isenabled() is enabled
+        assert gc.get_freeze_count() == 0
     finally:
         (gc.enable if before else gc.disable)()
 
@@ -313,3 +317,34 @@ def test_the_service_takes_no_dot_for_a_newline() -> None:
     assert compiled is not None
     assert re.fullmatch(compiled, "..")
     assert not re.fullmatch(compiled, "a")
+
+
+def test_objects_that_the_user_has_frozen_stay_frozen() -> None:
+    """A server freezes its objects before it forks. The pause undoes nothing."""
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with collection_paused():
+            assert not gc.isenabled()
+        assert gc.get_freeze_count() == frozen > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_new_objects_become_old_ones() -> None:
+    """Python looks for garbage in objects of the block seldom, and finds it nevertheless."""
+    with collection_paused():
+        cycle: list[Any] = []
+        cycle.append(cycle)
+        kept = [cycle]
+        assert any(each is kept for each in gc.get_objects(0))
+    assert any(each is kept for each in gc.get_objects(2))
+    with collection_paused():
+        found = weakref.ref(_Cycle())
+    gc.collect()
+    assert found() is None
+
+
+class _Cycle:
+    def __init__(self) -> None:
+        self.itself = self
