@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -111,8 +110,9 @@ def test_it_says_what_is_missing(root: Path) -> None:
     assert list((root / "tmp").iterdir()) == []
 
 
-def test_it_reaches_s3(root: Path, local_session: LocalSession) -> None:
-    """The binary has a botocore of its own for its transfers."""
+@pytest.mark.parametrize("plain", ["true", "false"])
+def test_it_reaches_s3(plain: str, root: Path, local_session: LocalSession) -> None:
+    """The binary needs nothing of the image for its transfers, and has a botocore of its own."""
     client = local_session.boto_session.client("s3")
     client.create_bucket(Bucket="data")
     client.put_object(Bucket="data", Key="a", Body=b"content")
@@ -125,7 +125,7 @@ def test_it_reaches_s3(root: Path, local_session: LocalSession) -> None:
     folders = {"PROCESSING_SHIM_INPUT_PATH": "/program/data/in", "PROCESSING_SHIM_OUTPUT_PATH": "/program/data/out"}
     copy = ("/program/busybox", "cp", "/program/data/in/a", "/program/data/out/b")
     with Server(local_session.engine) as server:
-        environment = {**folders, **server.environment()}
+        environment = {**folders, **server.environment(), "PROCESSING_SHIM_PLAIN_S3": plain}
         code, said, errors = _run(root, "invoke", "-t", json.dumps(task), "--", *copy, variables=environment)
     assert code == 0, said + errors
     assert client.get_object(Bucket="data", Key="out/b")["Body"].read() == b"content"
@@ -162,7 +162,7 @@ def test_a_killed_shim_leaves_no_file_and_no_process(
     process.kill()
     _until(lambda: not any((tmp_path / "tmp").iterdir()))
     _until(lambda: not Path(f"/proc/{shim}").exists())
-    os.kill(program, signal.SIGKILL)  # no shim ends it after SIGKILL
+    _until(lambda: not Path(f"/proc/{program}").exists())  # the guard ends it, and then itself
 
 
 @pytest.mark.parametrize("stage", ["processing-shim-*", "processing-shim-*/shim", "*/staticx-*", "*/_MEI*"])
