@@ -160,7 +160,7 @@ class RequestTemplate:
         path = quote(key, safe="/~")
         signature = _SIGNATURE.match(headers.get("authorization", ""))
         keys = _credentials(client)
-        if signature is None or keys is None or signature[1] != keys.access_key:
+        if request.method not in {"GET", "PUT"} or signature is None or keys is None or signature[1] != keys.access_key:
             return None
         if not request.url.endswith(f"/{path}") or "?" in request.url:
             return None

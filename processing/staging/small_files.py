@@ -34,7 +34,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BOTOCORE_REQUESTS = 64
-"""Requests in flight with botocore: each takes a millisecond of CPU time, so further ones would only wait for the CPU.
+"""Requests in flight without obstore.
+
+A repeated request takes half a millisecond of CPU time, and one thread computes at a time. So this many keep it busy
+over a round trip of 30 ms. Further ones would only wait for the CPU.
 """
 
 OBSTORE_REQUESTS = 256
@@ -141,7 +144,7 @@ class SmallFiles:
         if self._client is None or kind in self._templates:
             yield
             return
-        with self._observer.requests() as sent:
+        with self._observer.requests(operation) as sent:
             yield
         if sent:
             self._learn(operation, params, kind, sent[-1])
@@ -220,7 +223,10 @@ def _is_throttled(error: BaseException) -> bool:
 
 
 class _RequestObserver:
-    """Observer of the requests that botocore sends in the present thread."""
+    """Observer of an operation's requests that botocore sends in the present thread.
+
+    A call may send requests of other operations too, such as a HEAD after an answer that was lost.
+    """
 
     def __init__(self) -> None:
         self._thread = threading.local()
@@ -233,16 +239,16 @@ class _RequestObserver:
         client.meta.events.unregister("before-send", self._observe, unique_id=id(self))
 
     @contextlib.contextmanager
-    def requests(self) -> Iterator[list[Any]]:
-        """Yield a list that receives the requests of this thread within the block."""
+    def requests(self, operation: str) -> Iterator[list[Any]]:
+        """Yield a list that receives the operation's requests of this thread within the block."""
         sent: list[Any] = []
-        self._thread.sent = sent
+        self._thread.wanted, self._thread.sent = f".{operation}", sent
         try:
             yield sent
         finally:
             self._thread.sent = None
 
-    def _observe(self, request: Any, **_rest: object) -> None:
+    def _observe(self, request: Any, event_name: str, **_rest: object) -> None:
         sent = getattr(self._thread, "sent", None)
-        if sent is not None:
+        if sent is not None and event_name.endswith(self._thread.wanted):
             sent.append(request)

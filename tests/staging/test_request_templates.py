@@ -182,6 +182,14 @@ class TestUp:
         assert wire.faults.injected == [("PutObject", kind)]
         assert stored(session) == CONTENTS
 
+    def test_a_first_answer_that_is_lost(self, session: Session, wire: Any, tmp_path: Path, own: Any) -> None:
+        """The look at the object after a lost answer is not what is repeated."""
+        wire.faults.on("PutObject", "reset_after")
+        upload(session, uploads(tmp_path, claim="mine"))
+        assert own() == 3
+        assert wire.calls == ["PutObject", "PutObject", "HeadObject", *["PutObject"] * (MANY - 1)]
+        assert stored(session) == CONTENTS
+
     def test_an_answer_without_an_etag(self, session: Session, wire: Any, tmp_path: Path, own: Any) -> None:
         """A success that is not whole is no success."""
         wire.instead("PutObject", lambda _: None, times=5)
