@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import boto3
+import moto
 import pytest
+from botocore.exceptions import ClientError
 
-from processing import LocalSession
+from processing import LocalSession, Session
 from processing.exceptions import NameTakenError, SubmissionError
 from processing.spark.ml.creation import ENDPOINT_CONFIG, MODEL, create_once, describe
 from processing.spark.ml.hosting import EndpointError, Hosting
@@ -19,6 +22,7 @@ from processing.spark.ml.names import (
     check_names,
 )
 from processing.spark.ml.resources import CreatedResources, SageMakerResourceCleanup, SageMakerResourceCleanupException
+from processing.spark.ml.roles_and_paths import IAMRole, IAMRoleFromConfig
 from processing.testing import FaultInjector, VirtualClock
 
 if TYPE_CHECKING:
@@ -140,3 +144,20 @@ def test_names_of_the_policies() -> None:
     check_names("namePolicyFactory", stamped)
     with pytest.raises(ValueError, match="namePolicy: the modelName 'no good'"):
         check_names("namePolicy", CustomNamePolicy("a", "no good", "c", "d"))
+
+
+def test_a_role_s_name_is_looked_up() -> None:
+    """IAM has the ARN of a role that is given by its name, and of one that Spark's configuration names."""
+
+    class Configured:
+        conf: ClassVar[dict[str, str]] = {"spark.sagemaker.role": "learning"}
+
+    with moto.mock_aws():
+        iam: Any = boto3.client("iam", region_name="us-east-1")
+        created = iam.create_role(RoleName="learning", Path="/team/", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+        session = Session(boto3.Session(region_name="us-east-1"), sagemaker_config={})
+        assert IAMRole("learning").arn(session, None) == created
+        assert IAMRoleFromConfig().arn(session, Configured) == created
+        assert IAMRole(created).arn(session, None) == created
+        with pytest.raises(ClientError, match="NoSuchEntity"):
+            IAMRole("unknown").arn(session, None)

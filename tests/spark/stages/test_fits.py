@@ -12,6 +12,7 @@ from processing.spark.ml import (
     CustomNamePolicyFactory,
     KMeansSageMakerEstimator,
     LinearLearnerBinaryClassifier,
+    ProtobufRequestRowSerializer,
     S3DataPath,
     SageMakerModel,
     SageMakerResourceCleanup,
@@ -78,23 +79,36 @@ def test_a_fit_without_a_wait(frame: Any, session: Session, instances: dict[str,
 
 
 def test_a_cross_validator(frame: Any, session: Session, instances: dict[str, Any]) -> None:
-    """A CrossValidator fits and evaluates the stage for each set of parameters, and leaves no endpoint."""
+    """A CrossValidator fits a native stage and ours for each fold and set of parameters, and leaves no endpoint."""
+    from pyspark.ml import Pipeline
     from pyspark.ml.evaluation import BinaryClassificationEvaluator
-    from pyspark.ml.tuning import ParamGridBuilder, TrainValidationSplit
+    from pyspark.ml.feature import StandardScaler
+    from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 
+    sagemaker: Any = session.boto_session.client("sagemaker")
+    before = len(sagemaker.list_endpoints(MaxResults=100)["Endpoints"])
+    scaler = StandardScaler(inputCol="features", outputCol="scaled", withMean=True)
     estimator = LinearLearnerBinaryClassifier(
-        **instances, session=session, transformBy="batch", trainingSparkDataFormatOptions={"labelColumnName": "label"}
+        **instances,
+        session=session,
+        transformBy="batch",
+        trainingSparkDataFormatOptions={"labelColumnName": "label", "featuresColumnName": "scaled"},
+        requestRowSerializer=ProtobufRequestRowSerializer(featuresColumnName="scaled"),
     )
-    grid = ParamGridBuilder().addGrid(estimator.wd, [0.0, 0.1]).build()
-    evaluator = BinaryClassificationEvaluator(rawPredictionCol="score", labelCol="label")
-    split = TrainValidationSplit(
-        estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, trainRatio=0.6, seed=3
+    validator = CrossValidator(
+        estimator=Pipeline(stages=[scaler, estimator]),
+        estimatorParamMaps=ParamGridBuilder().addGrid(estimator.wd, [0.0, 0.1]).build(),
+        evaluator=BinaryClassificationEvaluator(rawPredictionCol="score", labelCol="label"),
+        numFolds=2,
+        seed=3,
+        parallelism=2,
     )
-    fitted = split.fit(frame)
-    assert len(fitted.validationMetrics) == 2
+    fitted = validator.fit(frame)
+    assert len(fitted.avgMetrics) == 2
     rows = fitted.transform(frame).collect()
     assert all(row["predicted_label"] == row["label"] for row in rows)
-    fitted.bestModel.close()
+    fitted.bestModel.stages[-1].close()
+    assert len(sagemaker.list_endpoints(MaxResults=100)["Endpoints"]) <= before
 
 
 def test_a_failed_training_job(
