@@ -258,7 +258,8 @@ def job_error(job_name: str, description: Mapping[str, Any], tail: Sequence[str]
     status = description["ProcessingJobStatus"]
     reason = description.get("FailureReason")
     exit_message = description.get("ExitMessage")
-    parts = [f"processing job {job_name}: {status}" + (f": {reason}" if reason else "")]
+    # Further lines of a job's own texts are indented, so that they are not taken for lines of this package.
+    parts = [f"processing job {job_name}: {status}" + (f": {_indented(reason)}" if reason else "")]
     if explanation := explain_reason(reason or ""):
         parts.append(explanation)
     kind: type[JobFailedError | JobStoppedError] = JobStoppedError
@@ -267,9 +268,9 @@ def job_error(job_name: str, description: Mapping[str, Any], tail: Sequence[str]
     if kind is CapacityError:
         parts.append(capacity_advice(description))
     if exit_message:
-        parts.append(f"exit message: {exit_message}")
+        parts.append(f"exit message: {_indented(exit_message)}")
     if tail:
-        shown = (line.rstrip("\r\n").replace("\n", "\n  ") for line in tail)
+        shown = (_indented(line.rstrip("\r\n")) for line in tail)
         parts.append("last log lines:\n  " + "\n  ".join(shown))
     return kind(
         "\n".join(parts),
@@ -279,6 +280,10 @@ def job_error(job_name: str, description: Mapping[str, Any], tail: Sequence[str]
         exit_message=exit_message,
         log_tail=tail,
     )
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n  ")
 
 
 def warn_of_empty_outputs(session: Session, job_name: str, outcome: Outcome) -> None:

@@ -382,6 +382,18 @@ def test_a_job_cannot_forge_a_line(session: LocalSession) -> None:
     assert r"\r\x1b[K\x1b[5Aforge: Completed\x1b]0;x\x07" in terminal.lines()
 
 
+def test_an_exit_message_cannot_forge_a_line(
+    session: LocalSession, here: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """The lines of a job's own message are indented below the error."""
+    pathlib.Path("forge.py").write_text(
+        "open('/opt/ml/output/message', 'w').write('bad\\nforge: Completed after 1 s')\nraise SystemExit(1)\n"
+    )
+    done = here("run", "forge.py", "-t", "local", "--name", "forge")
+    assert done.stderr.splitlines()[-2:] == ["exit message: bad", "  forge: Completed after 1 s"]
+    assert processing.attach("forge", session).describe()["ExitMessage"] == "bad\nforge: Completed after 1 s"
+
+
 def test_tables_in_a_narrow_terminal(session: LocalSession) -> None:
     """A table becomes a list of rows in a narrow terminal, and is whole in a pipe."""
     pathlib.Path("reason.py").write_text("import sys\nsys.exit(1)\n")
