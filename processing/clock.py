@@ -46,6 +46,10 @@ class Clock(Protocol):
         """
 
 
+# The longest time in seconds until a Ctrl-C that another thread has got is handled.
+_SLICE = 0.5
+
+
 class SystemClock:
     """The machine's own clock. All instances are equal."""
 
@@ -71,8 +75,19 @@ class SystemClock:
         time.sleep(max(0.0, seconds))
 
     def wait(self, condition: Condition, seconds: float) -> None:
-        """Call `condition.wait()`; a negative time returns at once."""
-        condition.wait(min(max(0.0, seconds), threading.TIMEOUT_MAX))
+        """Call `condition.wait()`; a negative time returns at once.
+
+        The main thread waits in slices. The system may deliver Ctrl-C to another thread, and Python handles it in the
+        main thread, which that does not wake.
+        """
+        slices = threading.current_thread() is threading.main_thread()
+        longest = _SLICE if slices else threading.TIMEOUT_MAX
+        deadline = time.monotonic() + seconds
+        left = max(0.0, seconds)
+        while not condition.wait(min(left, longest)):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
 
     def within(self, seconds: float, function: Callable[[], T]) -> T:
         """Call the function in a thread, unless the limit is longer than any call to AWS."""

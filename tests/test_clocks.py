@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import pytest
 
 import processing
 from processing import LocalSession, ScriptProcessor
+from processing.clock import SystemClock
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws, SimulatedLine
 
@@ -100,3 +103,30 @@ def test_an_age_is_counted_by_the_clock_of_aws(hours: float) -> None:
     age = dt.timedelta(seconds=aws.now - 1000 - 55)
     for follow in (False, True):
         assert [event.message for event in job.logs(follow, since=age)] == ["6", "7", "8"]
+
+
+class Recorded(threading.Condition):
+    """A condition that is notified at the third wait. It records the times to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return at once."""
+        self.times.append(timeout)
+        return len(self.times) == 3
+
+
+def test_the_main_thread_waits_in_slices() -> None:
+    """A Ctrl-C that another thread has got is handled soon. Other threads wait at one go."""
+    main, other, over = Recorded(), Recorded(), Recorded()
+    clock = SystemClock()
+    clock.wait(main, math.inf)
+    assert main.times == [0.5] * 3
+    thread = threading.Thread(target=lambda: clock.wait(other, 1000.0))
+    thread.start()
+    thread.join()
+    assert other.times[0] == 1000.0
+    clock.wait(over, -1.0)
+    assert over.times == [0.0]

@@ -119,6 +119,18 @@ def test_one_live_line(aws: SimulatedAws, terminal: Terminal) -> None:
     assert terminal.lines()[-1].startswith("2 jobs: 2 Completed after 2 h 0 min, 0.4600 USD")
 
 
+def test_a_ctrl_c_at_the_beginning_leaves_no_live_line(terminal: Terminal) -> None:
+    """The line is removed although the display was never entered."""
+
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    display = GroupDisplay(VirtualClock(), interrupted, expected=lambda: None, started_at=lambda _: None, quiet=False)
+    with outputs(terminal.out), pytest.raises(KeyboardInterrupt), display:
+        pass
+    assert terminal.lines() == []
+
+
 def test_an_unfinished_wait_has_no_summary(aws: SimulatedAws, capsys: pytest.CaptureFixture[str]) -> None:
     """After a time-out, and at the first end, no line states that all have ended."""
     aws.add_job("a", ends=100)

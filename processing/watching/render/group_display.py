@@ -163,7 +163,8 @@ class GroupDisplay:
 
     def __enter__(self) -> GroupDisplay:
         self._output = StatusOutput(self._clock, self._texts, quiet=self._quiet)
-        self._write(self._title())
+        with self._output.closed_on_error():
+            self._write(self._title())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -285,9 +286,10 @@ class SubmissionDisplay:
 
     def __enter__(self) -> SubmissionDisplay:
         self._output = StatusOutput(self._clock, self._texts, quiet=self._quiet)
-        total = self._counts()[2]
-        jobs = "processing jobs" if total is None else f"{total:,} processing job{'' if total == 1 else 's'}"
-        self._output.write([f"submitting {jobs} as {self._name}: {self._place}"])
+        with self._output.closed_on_error():
+            total = self._counts()[2]
+            jobs = "processing jobs" if total is None else f"{total:,} processing job{'' if total == 1 else 's'}"
+            self._output.write([f"submitting {jobs} as {self._name}: {self._place}"])
         return self
 
     def __exit__(self, *_: object) -> None:

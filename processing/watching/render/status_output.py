@@ -12,7 +12,7 @@ from processing.watching.render.notebook import NotebookStatus, in_notebook
 from processing.watching.render.output import BlockedError, TextOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from processing.clock import Clock
 
@@ -67,6 +67,15 @@ class StatusOutput:
                 self._out.push()
             except (BlockedError, OSError, ValueError):  # paused for long, or closed
                 self._out = None
+
+    @contextlib.contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close the output if the block fails, or is left by Ctrl-C: no later block does it."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Show the present state no longer. Lines stay."""
