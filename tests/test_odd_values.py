@@ -51,11 +51,12 @@ VERSIONS = {
 # Callables that need other objects, or that no user calls with values of their own.
 SPECIAL = {
     *("Clock", "Transport", "FaultKind", "RunSpec", "PUBLISHED_QUOTAS"),  # types only
-    *("EventStream", "Fleet", "WaitResult", "SimulatedJobs", "JobOutputs"),  # the package makes them
+    *("EventStream", "Fleet", "WaitResult", "SimulatedJobs", "JobOutputs", "JobListing"),  # the package makes them
     *("ProcessingRequest", "RunPlan", "StatusChanged", "Lost", "Config", "ConfigFile", "Setting", "Checkpoint"),
     *("wait", "wait_async", "as_completed", "as_completed_async", "events", "events_async"),
     *(
         "attach",
+        "card",
         "rerun",
         "submit_all",
         "jobs",
@@ -179,6 +180,7 @@ def methods_and_functions() -> dict[str, Callable[[Environment], PublicCall]]:
     calls = {f"processing.{name}": function(f"processing.{name}", job) for name in names}
     calls |= {
         "processing.attach": function("processing.attach", lambda _: {"name": "done"}),
+        "processing.card": function("processing.card", lambda _: {"name": "done"}),
         "processing.jobs": function("processing.jobs", lambda env: {"session": env.session}),
         "processing.submit_all": function(
             "processing.submit_all",
