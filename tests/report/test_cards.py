@@ -29,6 +29,7 @@ from processing.cli import main
 from processing.job.endpoint_facts import read_endpoint_facts
 from processing.local.stores.jobs import HostEnd, JobStore
 from processing.local.stores.metrics import Metric, Sample
+from processing.remote_function import RemotePool
 from processing.report.endpoint_card import Chart, EndpointFacts, VariantUse, endpoint_card
 from processing.report.grid import jobs_card, plan_card
 from processing.report.job_card import HostUse, JobFacts, JobPhase, job_card
@@ -348,7 +349,7 @@ def test_the_metrics_of_an_endpoint(session: LocalSession) -> None:
 
 
 def test_cards_of_remote_calls(session: LocalSession) -> None:
-    """A call has the card of its job, a map a cell for each call."""
+    """A call and a pool have the card of their job, a map a cell for each call."""
 
     @remote(instance_type="local", sagemaker_session=session)
     def invert(value: int) -> float:
@@ -360,6 +361,12 @@ def test_cards_of_remote_calls(session: LocalSession) -> None:
     card = future._repr_html_()
     assert card is not None
     check(card)
+    with RemotePool(instance_type="local", sagemaker_session=session) as pool:
+        assert pool._repr_html_() is None
+        assert pool.submit(pow, 2, 3).result() == 8
+        card = pool._repr_html_()
+        assert card is not None
+        check(card)
     calls = invert.submit_map([1, 0])
     calls[1].exception()
     assert calls[0].result() == 1

@@ -89,6 +89,10 @@ class RemotePool(Executor):
         """The latest job; None before the first call."""
         return self._jobs[-1].job if self._jobs else None
 
+    def _repr_html_(self) -> str | None:
+        """Return the card of its latest job, which a notebook shows; None before the first call."""
+        return None if self.job is None else self.job._repr_html_()
+
     @property
     def instance_count(self) -> int:
         """The number of instances of its job."""
