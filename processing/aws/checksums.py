@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Digest(Protocol):
     """An incremental checksum."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Add bytes."""
 
     def digest(self) -> bytes:
@@ -33,12 +33,12 @@ class _Crc:
         width: the bytes of the checksum.
     """
 
-    def __init__(self, function: Callable[[bytes, int], int], width: int) -> None:
+    def __init__(self, function: Callable[[bytes | memoryview, int], int], width: int) -> None:
         self._function = function
         self._width = width
         self._value = 0
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         self._value = self._function(data, self._value)
 
     def digest(self) -> bytes:

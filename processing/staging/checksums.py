@@ -29,7 +29,7 @@ _ALGORITHMS = ("crc32", "sha256", "sha1", "crc32c", "crc64nvme")
 class ChecksumVerifier(Protocol):
     """Receives an object's bytes in order, and then compares them with the checksum in S3."""
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | memoryview) -> None:
         """Add bytes."""
 
     def matches(self) -> bool:
@@ -60,7 +60,7 @@ class _ObjectVerifier:
         self._hash = algorithm()
         self._expected = expected
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | memoryview) -> None:
         self._hash.update(block)
 
     def matches(self) -> bool:
@@ -78,7 +78,7 @@ class _CompositeVerifier:
         self._hash = algorithm()
         self._left = part_size
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | memoryview) -> None:
         position = 0
         while position < len(block):
             piece = block[position : position + self._left]

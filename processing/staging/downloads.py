@@ -56,9 +56,9 @@ def get_object(
 
     botocore compares the length of the body, and the bytes with the checksum that S3 keeps.
     """
-    client = api.client("s3")
 
     def get() -> T:
+        client = api.client("s3")  # a later try may have another one, with renewed credentials
         answer = client.get_object(**params)
         check_response(client, "GetObject", answer)
         try:
@@ -162,6 +162,8 @@ class RangedDownload:
         self._size = int(found["ContentLength"])
         self._etag = str(found["ETag"])
         self._params = {**downloader.extra, **downloader.place(download), "IfMatch": self._etag}
+        # Buffers of ranges that have been written. New memory for each range would double the processor time.
+        self._buffers: deque[bytearray] = deque()
 
     def get(self) -> None:
         """Download the object, continuing after the bytes of an earlier attempt."""
@@ -203,15 +205,17 @@ class RangedDownload:
 
         Ranges are fetched ahead as far as the pool has memory for them. Writing the first one releases its memory.
         """
-        ahead: deque[tuple[int, Future[bytes]]] = deque()
+        ahead: deque[tuple[int, Future[bytearray]]] = deque()
 
         def write_first() -> None:
             size, future = ahead.popleft()
             try:
-                block = future.result()
+                buffer = future.result()
+                block = memoryview(buffer)[:size]
                 write_block(file, block)
                 if verifier is not None:
                     verifier.update(block)
+                self._buffers.append(buffer)
             finally:
                 self._pool.release_memory(size)
 
@@ -234,18 +238,29 @@ class RangedDownload:
     def _release(self, size: int, _future: object) -> None:
         self._pool.release_memory(size)
 
-    def _fetch(self, start: int, size: int) -> bytes:
-        received = bytearray()
+    def _fetch(self, start: int, size: int) -> bytearray:
+        """Return a buffer whose first bytes are the range."""
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = bytearray(min(_RANGE_SIZE, self._size))
+        received = 0
+
+        def receive(block: bytes) -> None:
+            nonlocal received
+            buffer[received : received + len(block)] = block
+            received += len(block)
+
         fetch_range(
             self._downloader.api,
             self._params,
             range(start, start + size),
             self._size,
-            received.extend,
+            receive,
             self._pool.record_failure,
         )
         self._pool.record_arrival(size)
-        return bytes(received)
+        return buffer
 
 
 def fetch_range(
@@ -269,13 +284,13 @@ def fetch_range(
     Raises:
         StagingError: the object changed, or S3 sent another range.
     """
-    client = api.client("s3")
     start = wanted.start
 
     def get() -> None:
         nonlocal start
         if wanted.start < start == wanted.stop:
             return  # the last attempt failed after the last byte
+        client = api.client("s3")  # a later try may have another one, with renewed credentials
         byte_range = f"bytes={start}-{wanted.stop - 1}"
         answer = client.get_object(**params, Range=byte_range)
         check_response(client, "GetObject", answer)
@@ -300,7 +315,7 @@ def _blocks(body: Any) -> Iterator[bytes]:
         yield block
 
 
-def write_block(file: BinaryIO, block: bytes) -> None:
+def write_block(file: BinaryIO, block: bytes | memoryview) -> None:
     """Write to a file. A full disk is a final error: fetching the object again would not help."""
     try:
         file.write(block)

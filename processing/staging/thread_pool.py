@@ -1,8 +1,8 @@
 """The thread pool of a transfer: whole files and parts of large ones share its threads, its rate and its memory.
 
 Strategy: a thread has one request in flight, so the number of threads is the number of requests. The window of requests
-begins at 8, doubles every round trip, is halved when the server throttles, and then grows by one per round trip. This
-is the congestion control of TCP, and S3's own advice for SlowDown.
+begins at 8, grows fourfold every round trip, is halved when the server throttles, and then grows by one per round trip.
+This is the congestion control of TCP with a faster start, and S3's own advice for SlowDown.
 
 A large file would block its thread while it waits for its parts. Therefore its parts use the shared threads, and a few
 extra threads only wait for them.
@@ -44,6 +44,7 @@ PART_MEMORY = 80 * MB
 """Bytes of all parts in flight: ten parts of 8 MB. Parts that are not streamed are in memory."""
 
 _INITIAL_REQUESTS = 8  # requests in flight at the beginning; the window grows from here
+_START = 3  # further requests after each success at the beginning: 8, 32, 128, ... per round trip
 _LARGE_ITEMS = 16  # large files with parts in flight at a time; their threads mostly wait
 
 
@@ -57,7 +58,7 @@ class CongestionWindow:
     def __init__(self, max_requests: int) -> None:
         self.limit = float(min(max_requests, _INITIAL_REQUESTS))
         self._max_requests = max_requests
-        self._doubling = True
+        self._starting = True
         self._completed = 0  # attempts, successful or not
         self._ignore_until = 0
 
@@ -68,13 +69,13 @@ class CongestionWindow:
         """
         self._completed += 1
         if in_flight + 1 > self.limit:
-            self.limit = min(self._max_requests, self.limit + (1 if self._doubling else 1 / self.limit))
+            self.limit = min(self._max_requests, self.limit + (_START if self._starting else 1 / self.limit))
 
     def shrink(self, in_flight: int) -> None:
         """Halve the window, because the server throttles. Further refusals of the same round trip are ignored."""
         self._completed += 1
         if self._completed > self._ignore_until:
-            self._doubling = False
+            self._starting = False
             self.limit = max(1.0, self.limit / 2)
             self._ignore_until = self._completed + in_flight
 

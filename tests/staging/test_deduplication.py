@@ -6,11 +6,11 @@ import json
 import logging
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from processing import LocalSession, ProcessingInput, Processor, StagingError
+from processing import LocalSession, ProcessingInput, Processor, Session, StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging import cache as cache_module
 from processing.staging.deduplication import missing_uploads, record_trees
@@ -33,18 +33,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def faults() -> FaultInjector:
-    """The faults on the way to the engine, and the requests that were sent."""
-    return FaultInjector()
+@pytest.fixture(params=["engine", "engine by templates"])
+def server(request: pytest.FixtureRequest) -> str:
+    """The engine in process, and over HTTP with repeated requests: the same calls."""
+    return str(request.param)
 
 
 @pytest.fixture
-def session(tmp_path: Path, faults: FaultInjector) -> LocalSession:
-    """An engine of the test's own, with its default bucket made."""
-    session = LocalSession(tmp_path / "engine", clock=VirtualClock(), transport=faults.wrap)
-    session.default_bucket()
-    return session
+def faults(session: Session, wire: Any) -> FaultInjector:
+    """The faults on the way to the session's engine, and the requests that were sent."""
+    assert session.default_bucket()
+    wire.faults.calls.clear()
+    return cast("FaultInjector", wire.faults)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def write(path: Path, text: str) -> None:
 
 
 @pytest.fixture
-def upload(session: LocalSession, faults: FaultInjector, data: Path) -> Callable[[], tuple[str, list[str]]]:
+def upload(session: Session, faults: FaultInjector, data: Path) -> Callable[[], tuple[str, list[str]]]:
     """Upload the directory for reuse; return its URI and the calls that it took."""
 
     def run() -> tuple[str, list[str]]:
@@ -79,7 +79,7 @@ def upload(session: LocalSession, faults: FaultInjector, data: Path) -> Callable
     return run
 
 
-def contents(session: LocalSession, uri: str, to: Path) -> dict[str, str]:
+def contents(session: Session, uri: str, to: Path) -> dict[str, str]:
     """Return the objects below a prefix."""
     shutil.rmtree(to, ignore_errors=True)
     found = download_prefix(session.api, S3Uri.parse(uri), to, expected_owner=session.expected_owner)
@@ -101,7 +101,7 @@ def test_unchanged_data_is_listed_and_not_sent(upload: Callable[[], tuple[str, l
 
 
 def test_only_what_changed_travels(
-    session: LocalSession, data: Path, tmp_path: Path, upload: Callable[[], tuple[str, list[str]]]
+    session: Session, data: Path, tmp_path: Path, upload: Callable[[], tuple[str, list[str]]]
 ) -> None:
     """Of a changed tree S3 copies what it has, new and renamed names included; the earlier tree stays as it is."""
     first, _ = upload()
@@ -116,7 +116,7 @@ def test_only_what_changed_travels(
 
 
 def test_an_interrupted_upload_goes_on(
-    session: LocalSession,
+    session: Session,
     faults: FaultInjector,
     data: Path,
     tmp_path: Path,
@@ -132,7 +132,7 @@ def test_an_interrupted_upload_goes_on(
 
 
 def test_missing_objects_are_sent_again(
-    session: LocalSession, data: Path, tmp_path: Path, upload: Callable[[], tuple[str, list[str]]]
+    session: Session, data: Path, tmp_path: Path, upload: Callable[[], tuple[str, list[str]]]
 ) -> None:
     """Objects that a lifecycle rule removed, or that have another size, are uploaded again."""
     uri, _ = upload()
@@ -145,7 +145,7 @@ def test_missing_objects_are_sent_again(
 
 
 def test_foreign_objects_are_logged(
-    session: LocalSession, caplog: pytest.LogCaptureFixture, upload: Callable[[], tuple[str, list[str]]]
+    session: Session, caplog: pytest.LogCaptureFixture, upload: Callable[[], tuple[str, list[str]]]
 ) -> None:
     """A foreign object below the prefix is logged: the job would see it."""
     uri, _ = upload()
@@ -159,7 +159,7 @@ def test_foreign_objects_are_logged(
 
 @pytest.mark.parametrize("damage", ["lost", "cut", "edited"])
 def test_a_lost_or_damaged_cache_costs_bytes_only(
-    session: LocalSession,
+    session: Session,
     cache: Path,
     data: Path,
     tmp_path: Path,
@@ -180,7 +180,7 @@ def test_a_lost_or_damaged_cache_costs_bytes_only(
 
 
 def test_a_hint_that_is_wrong_leads_nowhere(
-    session: LocalSession, data: Path, tmp_path: Path, upload: Callable[[], tuple[str, list[str]]]
+    session: Session, data: Path, tmp_path: Path, upload: Callable[[], tuple[str, list[str]]]
 ) -> None:
     """An earlier tree whose hashes are not those of its name is not found, so nothing is copied from it."""
     uri, _ = upload()
@@ -196,7 +196,7 @@ def test_a_hint_that_is_wrong_leads_nowhere(
 
 
 def test_an_object_that_changed_is_not_copied(
-    session: LocalSession,
+    session: Session,
     faults: FaultInjector,
     data: Path,
     tmp_path: Path,
@@ -241,7 +241,7 @@ def test_a_listing_that_fails(faults: FaultInjector, upload: Callable[[], tuple[
 
 
 def test_a_file_is_named_by_its_content(
-    session: LocalSession, faults: FaultInjector, data: Path, upload: Callable[[], tuple[str, list[str]]]
+    session: Session, faults: FaultInjector, data: Path, upload: Callable[[], tuple[str, list[str]]]
 ) -> None:
     """A single file goes below its own hash: one look when it is there, and one PUT when it is not."""
     pending = PendingUploads()
@@ -355,8 +355,10 @@ def test_damaged_cache_files_are_ignored(cache: Path) -> None:
     assert file.read_text() == f"{checksum}\n{text}"
 
 
-def test_a_processor_reuses_an_input(session: LocalSession, faults: FaultInjector, data: Path) -> None:
+def test_a_processor_reuses_an_input(tmp_path: Path, data: Path) -> None:
     """`reuse=True` sends a directory once for two runs, whose jobs read the same prefix; the input stays as given."""
+    faults = FaultInjector()
+    session = LocalSession(tmp_path / "engine", clock=VirtualClock(), transport=faults.wrap)
     processor = Processor(entrypoint=["true"], instance_type="local", instance_count=1, sagemaker_session=session)
     entry = ProcessingInput(data, "/opt/ml/processing/input/x", "x", reuse=True)
     puts = []

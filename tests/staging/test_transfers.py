@@ -906,10 +906,13 @@ class TestMemory:
 class TestWindow:
     """The number of requests in flight."""
 
-    def test_it_doubles_and_halves(self) -> None:
-        """It opens by one for each answer, is halved once for a round of refusals, and then grows slowly."""
+    def test_it_opens_and_halves(self) -> None:
+        """It opens fourfold in a round trip, is halved once for a round of refusals, and then grows slowly."""
         window = pool.CongestionWindow(64)
-        for _ in range(100):
+        for _ in range(8):
+            window.grow(int(window.limit))
+        assert window.limit == 32
+        for _ in range(32):
             window.grow(int(window.limit))
         assert window.limit == 64
         for _ in range(10):

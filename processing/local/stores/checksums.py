@@ -54,7 +54,7 @@ class _PythonCrc:
         self._bits, self._table = bits, _crc_table(polynomial)
         self._inverted = (1 << bits) - 1  # the CRC so far, with all bits inverted
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         table, crc = self._table, self._inverted
         for byte in data:
             crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
