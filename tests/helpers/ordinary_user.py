@@ -11,6 +11,15 @@ _ROOTS_RIGHTS = "-dac_override,-dac_read_search,-fowner"
 """The capabilities by which root reads and changes every file, whatever its mode and owner."""
 
 
+def ordinary_user() -> list[str]:
+    """Return the words before a command that take root's rights to files from it."""
+    if os.geteuid():
+        return []
+    setpriv = shutil.which("setpriv")
+    assert setpriv is not None, "root needs setpriv (util-linux) for this test"
+    return [setpriv, f"--bounding-set={_ROOTS_RIGHTS}", f"--inh-caps={_ROOTS_RIGHTS}"]
+
+
 def run_as_ordinary_user(program: str, *arguments: object) -> str:
     """Run a Python program without root's rights to files, and return its output.
 
@@ -18,11 +27,7 @@ def run_as_ordinary_user(program: str, *arguments: object) -> str:
         program: the source of the program.
         arguments: its arguments.
     """
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    if os.geteuid() == 0:
-        setpriv = shutil.which("setpriv")
-        assert setpriv is not None, "root needs setpriv (util-linux) for this test"
-        command = [setpriv, f"--bounding-set={_ROOTS_RIGHTS}", f"--inh-caps={_ROOTS_RIGHTS}", *command]
+    command = [*ordinary_user(), sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, List, Optional, Tuple
+from typing import IO, BinaryIO, Callable, List, Optional, Tuple
 
 from processing.container.shim.errors import ShimError
 
@@ -15,7 +14,15 @@ _JUNK = ("__MACOSX", ".DS_Store", "desktop.ini")
 """Names that operating systems add to archives. Files whose path contains one are left out."""
 
 
-def unpack(archive: BinaryIO, folder: Path, phase: str, *, strip: bool) -> None:
+_TAR_STARTS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
+"""The first bytes of compressed tar files."""
+_TAR_MARK, _TAR_PLACE = b"ustar", 257
+_PIECE = 1 << 20
+
+
+def unpack(
+    archive: BinaryIO, folder: Path, phase: str, *, strip: bool, check: Callable[[], None] = lambda: None
+) -> None:
     """Unpack a zip file or a tar file into an existing folder.
 
     Args:
@@ -23,19 +30,25 @@ def unpack(archive: BinaryIO, folder: Path, phase: str, *, strip: bool) -> None:
         folder: the folder.
         phase: the phase of the errors.
         strip: whether to leave out the folder that all members have in common, and files of operating systems.
+        check: is called before each piece. Its error ends the work.
 
     Raises:
         ShimError: the archive is damaged, or a member would be outside the folder. Members before it may be there.
+        OSError: the disk is full, or a file cannot be written for another reason.
     """
+    unpacker = _Unpacker(folder, phase, check, strip=strip)
     try:
-        archive.seek(0)
-        if zipfile.is_zipfile(archive):
-            _unzip(archive, folder, phase, strip=strip)
-            return
-        archive.seek(0)
-        _untar(archive, folder, phase, strip=strip)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise ShimError(phase, "The archive cannot be unpacked: %s" % error) from error
+        if _is_zip(archive):
+            unpacker.unzip(archive)
+        else:
+            unpacker.untar(archive)
+    except ShimError:
+        raise
+    except Exception as error:
+        # Each format and each version of Python has errors of its own for damage. Those of a disk have a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ShimError(phase, "The archive cannot be unpacked: %s" % (str(error) or type(error).__name__)) from error
 
 
 def open_inside(folder: Path, name: str, phase: str) -> BinaryIO:
@@ -72,33 +85,59 @@ def _make_folder(folder: Path, parts: List[str], phase: str) -> Path:
     return current
 
 
-def _unzip(archive: BinaryIO, folder: Path, phase: str, *, strip: bool) -> None:
-    with zipfile.ZipFile(archive) as opened:
-        names = {each.filename: each for each in opened.infolist() if not each.is_dir()}
-        for name, inner in _targets(list(names), phase, strip=strip):
-            with opened.open(names[name]) as source, open_inside(folder, inner, phase) as target:
-                shutil.copyfileobj(source, target, 1 << 20)
+def _is_zip(archive: BinaryIO) -> bool:
+    """Return whether an archive is a zip file. A tar file whose last member is one seems to be one, too."""
+    archive.seek(0)
+    start = archive.read(512)
+    is_tar = start.startswith(_TAR_STARTS) or start[_TAR_PLACE:].startswith(_TAR_MARK)
+    found = not is_tar and zipfile.is_zipfile(archive)
+    archive.seek(0)
+    return found
 
 
-def _untar(archive: BinaryIO, folder: Path, phase: str, *, strip: bool) -> None:
-    with tarfile.open(fileobj=archive) as opened:
-        members = opened.getmembers()
-        names = {each.name.lstrip("/"): each for each in members if each.isfile() or each.islnk() or each.issym()}
-        links = []
-        for name, inner in _targets(list(names), phase, strip=strip):
-            member = names[name]
-            if member.issym():
-                links.append((inner, member.linkname))
-                continue
-            source = _content(opened, member)
-            if source is None:
-                raise ShimError(phase, "The archive has a link to nothing: %r" % name)
-            with source, open_inside(folder, inner, phase) as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-                os.fchmod(target.fileno(), (member.mode & 0o755) | 0o600)
-        # Links come last, so that no file is written through one.
-        for inner, linked in links:
-            _make_link(folder, inner, linked, phase)
+class _Unpacker:
+    """Unpacks one archive."""
+
+    def __init__(self, folder: Path, phase: str, check: Callable[[], None], *, strip: bool) -> None:
+        self._folder = folder
+        self._phase = phase
+        self._check = check
+        self._strip = strip
+
+    def unzip(self, archive: BinaryIO) -> None:
+        with zipfile.ZipFile(archive) as opened:
+            names = {each.filename: each for each in opened.infolist() if not each.is_dir()}
+            for name, inner in _targets(list(names), self._phase, strip=self._strip):
+                with opened.open(names[name]) as source, open_inside(self._folder, inner, self._phase) as target:
+                    self._copy(source, target)
+
+    def untar(self, archive: BinaryIO) -> None:
+        with tarfile.open(fileobj=archive) as opened:
+            members = opened.getmembers()
+            names = {each.name.lstrip("/"): each for each in members if each.isfile() or each.islnk() or each.issym()}
+            links = []
+            for name, inner in _targets(list(names), self._phase, strip=self._strip):
+                member = names[name]
+                if member.issym():
+                    links.append((inner, member.linkname))
+                    continue
+                source = _content(opened, member)
+                if source is None:
+                    raise ShimError(self._phase, "The archive has a link to nothing: %r" % name)
+                with source, open_inside(self._folder, inner, self._phase) as target:
+                    self._copy(source, target)
+                    os.fchmod(target.fileno(), (member.mode & 0o755) | 0o600)
+            # Links come last, so that no file is written through one.
+            for inner, linked in links:
+                _make_link(self._folder, inner, linked, self._phase)
+
+    def _copy(self, source: IO[bytes], target: BinaryIO) -> None:
+        while True:
+            self._check()
+            piece = source.read(_PIECE)
+            if not piece:
+                return
+            target.write(piece)
 
 
 def _content(opened: tarfile.TarFile, member: tarfile.TarInfo) -> Optional[IO[bytes]]:

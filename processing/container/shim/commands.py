@@ -145,6 +145,8 @@ class _Command:
         except ShimError as error:
             for task in tasks:
                 runner.refuse(task, str(error))
+            if self._stop.is_set():
+                return STOPPED
             raise
         finally:
             runner.tear_down()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_MOST_CHARACTERS = 500
+"""The longest text of an error about a task, which may contain a wrong value of any length."""
+
 
 class ShimError(Exception):
     """A failure of one task, with a text for the user of the program.
@@ -25,6 +28,8 @@ class TaskError(ValueError):
     """
 
     def __init__(self, field: str, problem: str) -> None:
+        if len(problem) > _MOST_CHARACTERS:
+            problem = problem[:_MOST_CHARACTERS] + "..."
         super().__init__("%s: %s" % (field, problem) if field else problem)
         self.field = field
 

@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple, cast
+from typing import TYPE_CHECKING, BinaryIO, Callable, List, NamedTuple, Optional, Tuple, cast
 
 from processing.container.shim.archives import open_inside, unpack
 from processing.container.shim.errors import ShimError, StoreError
@@ -24,6 +24,8 @@ RESULT_NAME = ".sagemaker_shim/inference_result.json"
 """The key of a result after its prefix. A file of this name in the output folder is not uploaded."""
 
 
+_REMOVALS = 100
+"""Attempts to remove a folder whose content changes."""
 STOPPED_EARLY = "The shim was stopped before the program started"
 """The message of a task whose program did not start because of a stop."""
 
@@ -112,8 +114,8 @@ class TaskFolders:
         Raises:
             ShimError: an input is missing, does not fit, or is a damaged archive, or the shim is being stopped.
         """
-        store = _InterruptibleStore(store, self._should_stop)
-        map_in_threads(lambda each: self._download(each, store), task.inputs, self._concurrency)
+        checked = InterruptibleStore(store, self._should_stop)
+        map_in_threads(lambda each: self._download(each, checked), task.inputs, self._concurrency)
 
     def upload(self, task: Task, store: Store) -> Uploaded:
         """Upload the files of the output folder, several at a time. Links are never followed.
@@ -130,12 +132,12 @@ class TaskFolders:
             text = "The output folder %s is not a folder any more: %s" % (self._output, error.strerror)
             raise ShimError("upload", text) from error
         try:
-            names, skipped = _list_files(folder)
-            done = map_in_threads(lambda name: _upload(folder, name, task, store), names, self._concurrency)
+            listed = _list_files(folder)
+            done = map_in_threads(lambda name: _upload(folder, name, task, store), listed.names, self._concurrency)
         finally:
             os.close(folder)
         outputs = [each for each in done if isinstance(each, Output)]
-        return Uploaded(outputs, skipped, [each for each in done if isinstance(each, str)])
+        return Uploaded(outputs, listed.skipped, [*listed.problems, *(each for each in done if isinstance(each, str))])
 
     def _link(self, target: Path) -> None:
         """Make a task's own input folder, and the link to it."""
@@ -147,7 +149,7 @@ class TaskFolders:
         self._input.symlink_to(target, target_is_directory=True)
         self._linked = target
 
-    def _download(self, source: TaskInput, store: Store) -> None:
+    def _download(self, source: TaskInput, store: InterruptibleStore) -> None:
         folder = self._linked or self._input
         try:
             if source.decompress:
@@ -164,30 +166,38 @@ class TaskFolders:
             raise ShimError("download", "The input %r cannot be written: %s" % (source.relative_path, text)) from error
 
     @staticmethod
-    def _download_archive(source: TaskInput, folder: Path, store: Store) -> None:
+    def _download_archive(source: TaskInput, folder: Path, store: InterruptibleStore) -> None:
         # The disk of the input folder has room for inputs; /tmp may be small.
         parent = folder.joinpath(*source.relative_path.split("/")[:-1])
         with tempfile.TemporaryFile(dir=str(folder)) as archive:
             store.fetch(source.bucket_name, source.bucket_key, archive)
             parent.mkdir(parents=True, exist_ok=True)
-            unpack(archive, parent, "download", strip=True)
+            unpack(archive, parent, "download", strip=True, check=store.check)
 
 
-class _InterruptibleStore(Store):
-    """A storage whose downloads end when the shim is being stopped."""
+class InterruptibleStore(Store):
+    """A storage whose downloads end when the shim is being stopped.
 
-    def __init__(self, store: Store, should_stop: Callable[[], bool]) -> None:
+    Args:
+        store: the storage.
+        should_stop: returns whether the shim is being stopped.
+        phase: the phase of the error.
+    """
+
+    def __init__(self, store: Store, should_stop: Callable[[], bool], phase: str = "download") -> None:
         self._store = store
         self._should_stop = should_stop
+        self._phase = phase
 
     def fetch(self, bucket: str, key: str, target: BinaryIO) -> None:
         """Write the object's content to an empty file, until the stop."""
-        self._check()
-        self._store.fetch(bucket, key, cast(BinaryIO, _CheckedFile(target, self._check)))
+        self.check()
+        self._store.fetch(bucket, key, cast(BinaryIO, _CheckedFile(target, self.check)))
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise an error if the shim is being stopped."""
         if self._should_stop():
-            raise ShimError("download", STOPPED_EARLY)
+            raise ShimError(self._phase, STOPPED_EARLY)
 
 
 class _CheckedFile:
@@ -213,7 +223,7 @@ def empty(folder: Path) -> None:
         _remove(Path(entry.path))
 
 
-def download_archive(uri: Tuple[str, str], folder: str, store: Store) -> None:
+def download_archive(uri: Tuple[str, str], folder: str, store: InterruptibleStore) -> None:
     """Download an archive and unpack it into a folder.
 
     Args:
@@ -228,22 +238,33 @@ def download_archive(uri: Tuple[str, str], folder: str, store: Store) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as archive:
             store.fetch(uri[0], uri[1], archive)
-            unpack(archive, Path(folder), "setup", strip=False)
+            unpack(archive, Path(folder), "setup", strip=False, check=store.check)
     except (OSError, StoreError) as error:
         raise ShimError("setup", str(error)) from error
 
 
 def _remove(path: Path) -> None:
     """Remove a file, a link itself, or a folder with its content; ignore a path that does not exist."""
+    for _ in range(_REMOVALS):
+        if _has_removed(path):
+            return
+    raise OSError(errno.EBUSY, "another process changes it", str(path))
+
+
+def _has_removed(path: Path) -> bool:
     try:
         kind = path.lstat().st_mode
         if not stat.S_ISDIR(kind):
             path.unlink()
-            return
-        _unlock(path)
-        shutil.rmtree(str(path))
-    except FileNotFoundError:
-        return
+            return True
+        try:
+            shutil.rmtree(str(path))
+        except PermissionError:
+            _unlock(path)
+            shutil.rmtree(str(path))
+    except FileNotFoundError:  # of the path itself, or of a file in it that a child of the program has removed
+        return not os.path.lexists(str(path))
+    return True
 
 
 def _unlock(folder: Path) -> None:
@@ -256,22 +277,34 @@ def _unlock(folder: Path) -> None:
                 path.chmod(0o700)
 
 
-def _list_files(folder: int) -> Tuple[List[str], List[str]]:
-    """Return the paths of regular files below a folder, and those of everything else but folders."""
-    names: List[str] = []
-    skipped: List[str] = []
-    for path, is_file in _walk(folder):
-        if path != RESULT_NAME:
-            (names if is_file else skipped).append(path)
-    return sorted(names), sorted(skipped)
+class _OutputList(NamedTuple):
+    """The paths of regular files below a folder, those of links and special files, and sentences about problems."""
+
+    names: List[str]
+    skipped: List[str]
+    problems: List[str]
 
 
-def _walk(folder: int) -> Iterator[Tuple[str, bool]]:
-    for root, folders, files, descriptor in os.fwalk(".", follow_symlinks=False, dir_fd=folder):
+def _list_files(folder: int) -> _OutputList:
+    """Return the files below a folder. A child of the program may remove some meanwhile."""
+    found = _OutputList([], [], [])
+
+    def report(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            found.problems.append("A folder of the outputs cannot be read: %s" % error)
+
+    for root, folders, files, descriptor in os.fwalk(".", onerror=report, follow_symlinks=False, dir_fd=folder):
         for name in folders + files:
-            mode = os.lstat(name, dir_fd=descriptor).st_mode
-            if not stat.S_ISDIR(mode):
-                yield str(Path(root, name)), stat.S_ISREG(mode)
+            try:
+                mode = os.lstat(name, dir_fd=descriptor).st_mode
+            except FileNotFoundError:
+                continue
+            path = str(Path(root, name))
+            if not stat.S_ISDIR(mode) and path != RESULT_NAME:
+                (found.names if stat.S_ISREG(mode) else found.skipped).append(path)
+    found.names.sort()
+    found.skipped.sort()
+    return found
 
 
 def _upload(folder: int, name: str, task: Task, store: Store) -> object:

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional
 
 from processing.container.shim.errors import ShimError, StoreError
-from processing.container.shim.files import STOPPED_EARLY, TaskFolders, Uploaded, download_archive, empty
+from processing.container.shim.files import (
+    STOPPED_EARLY,
+    InterruptibleStore,
+    TaskFolders,
+    Uploaded,
+    download_archive,
+    empty,
+)
 from processing.container.shim.results import TaskResult, store_result, store_setup_result
 from processing.container.shim.storage import Store, parse_uri
 
@@ -174,7 +181,7 @@ class TaskRunner:
         if not uri:
             return
         try:
-            download_archive(parse_uri(uri), folder, self._store)
+            download_archive(parse_uri(uri), folder, InterruptibleStore(self._store, self._should_stop, "setup"))
         except (ShimError, ValueError) as error:
             raise ShimError("setup", "Could not set up %s: %s" % (name, error)) from error
 

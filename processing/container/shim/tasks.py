@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
@@ -14,7 +15,8 @@ _ACCESS_POINT = re.compile(
     r"|arn:aws[a-z\-]*:s3-outposts:[a-z\-0-9]+:[0-9]{12}:outpost[/:][a-zA-Z0-9\-]{1,63}"
     r"[/:]accesspoint[/:][a-zA-Z0-9\-]{1,63}"
 )
-_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
+_MARK = re.compile(r'"|\\.|,(?=\s*[}\]])', re.DOTALL)
+"""Matches a quote, an escape, and a comma that is too much unless it is within a string."""
 _DURATION = re.compile(
     r"(?i)P(?:(?P<weeks>\d+(?:\.\d+)?)W)?(?:(?P<days>\d+(?:\.\d+)?)D)?"
     r"(?:T(?:(?P<hours>\d+(?:\.\d+)?)H)?(?:(?P<minutes>\d+(?:\.\d+)?)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
@@ -108,7 +110,8 @@ def parse_duration(value: Any, field: str) -> float:
     """
     seconds = -1.0
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
+        with contextlib.suppress(OverflowError):  # of a number with hundreds of digits
+            seconds = float(value)
     elif isinstance(value, str):
         found = _DURATION.fullmatch(value) or _CLOCK.fullmatch(value)
         if found is not None:
@@ -123,9 +126,26 @@ def _parse_json(text: Union[str, bytes]) -> Any:
     """Parse JSON in which a comma may follow the last item of a list or object."""
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        return json.loads(_TRAILING_COMMA.sub(lambda found: found.group(1) or "", decoded))
+        return json.loads(_without_trailing_commas(decoded))
     except (ValueError, RecursionError) as error:
         raise TaskError("", "the task is not JSON: %s" % error) from None
+
+
+def _without_trailing_commas(text: str) -> str:
+    """Return JSON without commas before a closing bracket.
+
+    The time and the memory are linear for any text: an expression that matches whole strings would try a broken one
+    again from each of its quotes, for hours.
+    """
+    kept, place, is_string = [], 0, False
+    for found in _MARK.finditer(text):
+        mark = found.group()
+        if mark == '"':
+            is_string = not is_string
+        elif mark == "," and not is_string:
+            kept.append(text[place : found.start()])
+            place = found.end()
+    return "".join([*kept, text[place:]])
 
 
 def _parse(value: Any, place: str) -> Task:
@@ -155,6 +175,7 @@ def _parse_pk(value: Any, field: str) -> str:
 def _parse_inputs(values: List[Any], start: str) -> Tuple[TaskInput, ...]:
     inputs = []
     files: Dict[str, str] = {}
+    folders: Dict[str, str] = {}
     for number, value in enumerate(values):
         place = "%sinputs[%d]" % (start, number)
         each = _parse_input(value, place)
@@ -162,7 +183,14 @@ def _parse_inputs(values: List[Any], start: str) -> Tuple[TaskInput, ...]:
             if each.relative_path in files:
                 raise TaskError(place + ".relative_path", "the same file as that of " + files[each.relative_path])
             files[each.relative_path] = place
+        folder = each.relative_path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders[folder] = place
+            folder = folder.rpartition("/")[0]
         inputs.append(each)
+    for path in sorted(files.keys() & folders.keys()):
+        problem = "%r is a file here, and a folder of %s" % (path, folders[path])
+        raise TaskError(files[path] + ".relative_path", problem)
     return tuple(inputs)
 
 

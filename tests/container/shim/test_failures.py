@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ordinary_user import ordinary_user
+from processing.container.shim.errors import ShimError
+from processing.container.shim.files import InterruptibleStore, download_archive
 from processing.local.transports.server import Server
 
 if TYPE_CHECKING:
@@ -71,6 +74,30 @@ def test_a_full_disk_leaves_a_result(kind: str, shim: Any, environment: dict[str
     text = result["user_safe_error_message"] + "".join(result["user_process_last_stderr_lines"])
     assert result["failed_phase"] == ("run" if kind == "output" else "download")
     assert re.search("no space (is )?left on", text.lower())
+
+
+def test_a_locked_output_folder_fails_the_upload(shim: Any, environment: dict[str, str]) -> None:
+    """A folder that cannot be read is named, the other outputs are uploaded, and the next task can begin."""
+    source = "import os; os.chdir(os.environ['OUT']); open('a', 'w').close(); os.makedirs('b/c'); os.chmod('b', 0)"
+    for _ in range(2):
+        done = subprocess.run([*ordinary_user(), *invoke(shim, source)], env=environment, check=False)
+        assert done.returncode == 1
+        result = shim.result()
+        assert [each["relative_path"] for each in result["outputs"]] == ["a"]
+        assert result["failed_phase"] == "upload"
+        assert "A folder of the outputs cannot be read: [Errno 13] Permission denied: 'b'" in str(result)
+
+
+def test_a_stop_ends_the_setup(shim: Any, tmp_path: Path) -> None:
+    """A model is neither downloaded nor unpacked to its end if the shim is being stopped."""
+    shim.put("model", zipped(4 << 20))
+    for answers in ([True], [False, False, False, True]):
+        stops = iter(answers)
+        store = InterruptibleStore(shim.store, lambda stops=stops: next(stops), "setup")  # type: ignore[misc]
+        with pytest.raises(ShimError, match="stopped") as caught:
+            download_archive(("shim", "model"), str(tmp_path / "model"), store)
+        assert caught.value.phase == "setup"
+        assert next(stops, None) is None
 
 
 def test_a_stop_ends_a_download(shim: Any, environment: dict[str, str], tmp_path: Path) -> None:

@@ -61,8 +61,14 @@ def test_durations(value: Any, seconds: float | None) -> None:
         ({"timeout": True}, "timeout"),
         ({"timeout": -1}, "timeout"),
         ({"timeout": float("inf")}, "timeout"),
+        ({"timeout": 10**400}, "timeout"),
+        ({"inputs": [{**INPUT, "relative_path": "x/y/z"}, {**INPUT, "relative_path": "x"}]}, "inputs[1].relative_path"),
+        (
+            {"inputs": [{**INPUT, "relative_path": "x"}, {**INPUT, "relative_path": "x/y.zip", "decompress": True}]},
+            "inputs[0].relative_path",
+        ),
     ],
-    ids=range(20),
+    ids=range(23),
 )
 def test_a_wrong_field_is_named(change: dict[str, Any], field: str) -> None:
     """An error has the path of the field."""
@@ -79,11 +85,21 @@ def test_a_missing_field_is_named(name: str) -> None:
         parse_tasks(json.dumps([TASK, {key: value for key, value in TASK.items() if key != name}]))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "1", "{", b"\xff", "[" * 100_000], ids=range(6))
+@pytest.mark.parametrize(
+    "text", ["", "[]", "1", "{", b"\xff", "[" * 100_000, '"' + r"\"" * 500_000, '["a' + "," * 1_000_000], ids=range(8)
+)
 def test_text_that_is_not_tasks_is_refused(text: str | bytes) -> None:
-    """Text that is not JSON, or not a list with a task, is refused."""
-    with pytest.raises(TaskError):
+    """Text that is not JSON, or not a list with a task, is refused: megabytes at once, and in a short answer."""
+    with pytest.raises(TaskError) as caught:
         parse_tasks(text)
+    assert len(str(caught.value)) < 1_000
+
+
+def test_a_long_value_is_cut_in_the_error() -> None:
+    """An error does not repeat megabytes of a wrong value."""
+    with pytest.raises(TaskError, match=r"^output_bucket_name: 'xxx.*\.\.\.$") as caught:
+        parse_task(json.dumps({**TASK, "output_bucket_name": "x" * 1_000_000}))
+    assert len(str(caught.value)) < 1_000
 
 
 values = st.recursive(
