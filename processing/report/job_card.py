@@ -101,7 +101,8 @@ def _hosts(facts: JobFacts) -> str:
     rows = "".join(_host(facts, host, each) for host, each in zip(shown, segments, strict=True))
     if len(facts.hosts) > _MOST_HOSTS:
         rows += f'<p class="sm-note">and {len(facts.hosts) - _MOST_HOSTS} more hosts</p>'
-    rows += f'<div class="sm-host">{axis(facts.total)}</div>'
+    if facts.total > 0:
+        rows += f'<div class="sm-host">{axis(facts.total)}</div>'
     return f'<div class="sm-hosts">{rows}</div>{key(each for some in segments for each in some)}'
 
 

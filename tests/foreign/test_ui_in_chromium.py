@@ -53,6 +53,16 @@ def ui(session: LocalSession) -> Iterator[UiServer]:
         yield server
 
 
+@pytest.fixture
+def _utc() -> Iterator[None]:
+    """The time zone of the kept pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 def add_job(session: LocalSession, number: int, reason: str | None, lines: list[str]) -> None:
     """Put a job of a fixed time into the engine's stores, with its lines and metrics."""
     name = f"clean-{number}"
@@ -97,12 +107,9 @@ def add_jobs(session: LocalSession) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pages_look_as_they_did(
-    chromium: Chromium, session: LocalSession, ui: UiServer, monkeypatch: pytest.MonkeyPatch, layout: str
-) -> None:
+@pytest.mark.usefixtures("_utc")
+def test_pages_look_as_they_did(chromium: Chromium, session: LocalSession, ui: UiServer, layout: str) -> None:
     """The drawn pages are those of the kept picture, and axe-core finds no fault in them."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
     add_jobs(session)
     path, details = LAYOUTS[layout]
     chromium("open", url=ui.url + path, bypass=True, **details)
@@ -112,8 +119,6 @@ def test_pages_look_as_they_did(
     folder = "const note = document.querySelector('main > .sm-note'); if (note) note.textContent = 'in its folder'"
     chromium("evaluate", code=folder)
     assert chromium.compare_with(PICTURES / f"ui-{layout}.png") <= TOLERANCE
-    monkeypatch.undo()
-    time.tzset()
 
 
 def test_hostile_text_does_nothing(chromium: Chromium, session: LocalSession, ui: UiServer) -> None:
