@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BUCKET = "a-bucket"
+BUCKET = "transfers"  # of this module: SeaweedFS keeps the folders of objects that were deleted
 NAMES = ["a b", "ü é", "plus+and&", "100%", "%41", "#", "q?=1", "~", "a=b,c;d", "(x)", "😀", *map(str, range(40))]
 CONTENTS = {name: b"" if number == 3 else os.urandom(number * 37) for number, name in enumerate(NAMES, 1)}
 LARGE = os.urandom(1 << 20) * 18
