@@ -159,7 +159,14 @@ class _Run:
         self._started = self._next_check = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
-        self._open(program)
+        self._waiter = threading.Thread(target=self._await_end, daemon=True)
+        try:
+            self._open(program)
+        except BaseException:  # such as the RuntimeError of a machine without a further thread
+            self._group = self._process.pid
+            self._signal_group(signal.SIGKILL)
+            self._close()
+            raise
 
     @staticmethod
     def _start(program: Program) -> subprocess.Popen[bytes]:
@@ -198,7 +205,6 @@ class _Run:
             self._selector.register(program.report[0], selectors.EVENT_READ, self._on_report)
         if program.wake is not None:
             self._selector.register(program.wake, selectors.EVENT_READ, self._on_wake)
-        self._waiter = threading.Thread(target=self._await_end, daemon=True)
         self._waiter.start()
 
     def _await_end(self) -> None:
@@ -363,7 +369,8 @@ class _Run:
         return any(key.fd in self._splitters for key in self._selector.get_map().values())
 
     def _close(self) -> None:
-        self._waiter.join()
+        if self._waiter.ident is not None:
+            self._waiter.join()
         self._process.wait()
         for key in list(self._selector.get_map().values()):
             if key.data == self._on_report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -163,3 +164,22 @@ def test_a_stop_reaches_a_program_whose_sandbox_is_still_on_its_way(tmp_path: Pa
     argv = [sys.executable, "-c", sandbox, str(report[1]), str(go)]
     program = Program(argv, {"PATH": os.defpath}, "/", report)
     assert run_program(program, lambda _: None, QUICK, should_stop, groups.append) == ProgramExit(128 + 15, "stopped")
+
+
+def test_a_machine_without_a_further_thread_leaves_no_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The program that was started already is killed, and the error is raised."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    os.mkfifo(tmp_path / "alive")
+    reader = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(tmp_path / "alive", os.O_WRONLY)
+    program = Program(["/bin/sh", "-c", "sleep 300"], {"PATH": os.defpath}, "/", inherited=(writer,))
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        run_program(program, lambda _messages: None, QUICK)
+    os.close(writer)
+    os.set_blocking(reader, True)
+    assert os.read(reader, 1) == b""  # the pipe has no other writer
+    os.close(reader)

@@ -140,16 +140,27 @@ class _Command:
             return self._program.run().return_code
         runner = self._make_runner()
         try:
-            runner.set_up()
-            return self._run_tasks(runner, tasks)
-        except ShimError as error:
+            problem = self._problem_of_setup(runner)
+            if problem is None:
+                return self._run_tasks(runner, tasks)
             for task in tasks:
-                runner.refuse(task, str(error))
-            if self._stop.is_set():
-                return STOPPED
-            raise
+                runner.refuse(task, str(problem))
         finally:
             runner.tear_down()
+        if self._stop.is_set():
+            return STOPPED
+        raise problem
+
+    @staticmethod
+    def _problem_of_setup(runner: TaskRunner) -> Optional[ShimError]:
+        """Set the runner up; return the reason of a failure."""
+        try:
+            runner.set_up()
+        except ShimError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - every task has a result, whatever happens
+            return ShimError("setup", "The shim failed: %s" % error)
+        return None
 
     def _make_runner(self) -> TaskRunner:
         return TaskRunner(self._program, self._settings, self._store, self._log, self._stop.is_set)

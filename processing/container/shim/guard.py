@@ -26,20 +26,29 @@ class Guard:
         self._pipe = -1
 
     def start(self) -> None:
-        """Start the process, unless this is the first process of a container, or has threads."""
+        """Start the process, unless this is the first process of a container, or has threads.
+
+        Without a further process on this machine there is no guard.
+        """
         if os.getpid() == 1 or threading.active_count() > 1:
             return
         read, self._pipe = os.pipe()
-        with warnings.catch_warnings():
-            # Threads of C libraries, as in tests, are no danger: the new process makes system calls alone.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._process = os.fork()
-        if not self._process:
+        try:
+            with warnings.catch_warnings():
+                # Threads of C libraries, as in tests, are no danger: the new process makes system calls alone.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process = os.fork()
+        except OSError:
+            os.close(read)
+            os.close(self._pipe)
+            return
+        if not process:
             try:
                 _wait(read)
             finally:
                 os._exit(0)
         os.close(read)
+        self._process = process
 
     def watch(self, group: int) -> None:
         """Name the process group to kill; 0 for no program."""

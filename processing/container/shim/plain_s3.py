@@ -267,7 +267,8 @@ def _needs_botocore(name: str, value: str) -> bool:
 
 
 def _find_address(environment: Mapping[str, str], endpoint_url: Optional[str]) -> Optional[S3Address]:
-    region = environment.get("AWS_DEFAULT_REGION", "")
+    # botocore ignores AWS_REGION, which containers of SageMaker have, and finds a bucket's region by a redirect.
+    region = environment.get("AWS_DEFAULT_REGION") or environment.get("AWS_REGION", "")
     if _REGION.fullmatch(region) is None:
         return None
     url = endpoint_url or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")

@@ -139,6 +139,14 @@ def test_anything_unusual_is_left_to_botocore(change: dict[str, str]) -> None:
     assert find_plain_s3({**BASE, **change}, None) is None
 
 
+def test_the_region_of_a_container_is_enough() -> None:
+    """Containers of SageMaker may have AWS_REGION alone; the other variable counts first."""
+    for default, host in (("", "s3.eu-central-1.amazonaws.com"), ("eu-west-1", "s3.eu-west-1.amazonaws.com")):
+        plain = find_plain_s3({**BASE, "AWS_DEFAULT_REGION": default, "AWS_REGION": "eu-central-1"}, None)
+        assert plain is not None
+        assert plain._address.locate("bucket", "a") == (f"bucket.{host}", "/a")
+
+
 @pytest.mark.parametrize(
     "bucket",
     [

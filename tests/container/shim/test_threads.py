@@ -31,6 +31,21 @@ def test_threads_work_at_the_same_time() -> None:
     map_in_threads(lambda _: together.wait(), range(4), 4)
 
 
+@pytest.mark.parametrize("most", [0, 2])
+def test_fewer_threads_do_the_work_of_more(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a further thread gets all of the work done."""
+    left = iter(range(most))
+    start = threading.Thread.start
+
+    def start_some(thread: threading.Thread) -> None:
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    assert map_in_threads(lambda item: item + 1, range(100), 50) == list(range(1, 101))
+
+
 def test_the_error_of_the_first_failed_item_is_raised() -> None:
     """The other items are tried all the same."""
     done = []
