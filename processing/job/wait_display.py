@@ -43,6 +43,7 @@ class WaitDisplay:
         expected: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._fleet = fleet
+        self._quiet = quiet
         self._expected = expected
         self._count = 0
         self._sessions: dict[Session, Feed | None] = {} if session is None else {session: None}
@@ -85,6 +86,8 @@ class WaitDisplay:
             self._group.show_event(key, event, self._price(session, instances_of_description(event.description)))
 
     def _price(self, session: Session, instances: list[Instances]) -> float | None:
+        if self._quiet:
+            return None
         key = (session, tuple(instances))
         if key not in self._prices:
             self._prices[key] = hourly_price_of(session, instances)

@@ -164,7 +164,8 @@ class GroupDisplay:
     def __enter__(self) -> GroupDisplay:
         self._output = StatusOutput(self._clock, self._texts, quiet=self._quiet)
         with self._output.closed_on_error():
-            self._write(self._title())
+            if not self._quiet:
+                self._write(self._title())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
