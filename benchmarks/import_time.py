@@ -18,7 +18,7 @@ from figures import Figure, finish, scaled
 ROUNDS = scaled(15, 3)
 IMPORTS = {
     "ScriptProcessor": ("from processing import ScriptProcessor", 0.2),
-    "it with its inputs and outputs": (
+    "ScriptProcessor, inputs and outputs": (
         "from processing import ProcessingInput, ProcessingOutput, ScriptProcessor",
         0.4,
     ),

@@ -32,6 +32,7 @@ from processing import (
     submit_all,
 )
 from processing._utils.forks import ForkSafeLock
+from processing._utils.garbage import collection_paused
 from processing.aws import rate_limit
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.clock import SYSTEM_CLOCK
@@ -250,6 +251,16 @@ def test_a_lock_that_another_thread_holds_is_free_in_the_child(name: str) -> Non
 
     with held(_locks_of(processor)[name]):
         assert in_child(child)
+
+
+def test_a_pause_of_another_thread_ends_in_the_child() -> None:
+    """Python collects garbage in the child, and in the parent once the other thread has made its objects."""
+    assert gc.isenabled()
+    with held(collection_paused()):
+        assert not gc.isenabled()
+        assert in_child(gc.isenabled)
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 def test_the_engine_works_in_the_child_whatever_the_parent_holds(tmp_path: Path) -> None:

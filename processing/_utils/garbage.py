@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from processing._utils.forks import reset_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,20 +23,36 @@ def fast_start() -> bool:
     return os.environ.get("PROCESSING_FAST_START") != "off"
 
 
+class _Pause:
+    """The state of the pause in this process."""
+
+    def __init__(self) -> None:
+        self.active = False
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
+        if self.active:  # the thread that would end the pause is not in the child
+            self.active = False
+            gc.enable()
+
+
+_PAUSE: Final = _Pause()
+
+
 @contextlib.contextmanager
 def collection_paused() -> Iterator[None]:
     """Let the collection of garbage wait until the end of the block. Objects that exist then count as old ones."""
-    if not fast_start():
+    if not fast_start() or not gc.isenabled():
         yield
         return
-    enabled = gc.isenabled()
+    _PAUSE.active = True
     gc.disable()
     try:
         yield
     finally:
-        if enabled:
-            _make_old()
-            gc.enable()
+        _make_old()
+        gc.enable()
+        _PAUSE.active = False
 
 
 def _make_old() -> None:
