@@ -31,6 +31,7 @@ from processing import (
     default_sessions,
     submit_all,
 )
+from processing._utils import garbage
 from processing._utils.forks import ForkSafeLock
 from processing._utils.garbage import collection_paused
 from processing.aws import rate_limit
@@ -253,8 +254,9 @@ def test_a_lock_that_another_thread_holds_is_free_in_the_child(name: str) -> Non
         assert in_child(child)
 
 
-def test_a_pause_of_another_thread_ends_in_the_child() -> None:
+def test_a_pause_of_another_thread_ends_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python collects garbage in the child, and in the parent once the other thread has made its objects."""
+    monkeypatch.setattr(garbage._PAUSES, "left", 1)
     assert gc.isenabled()
     with held(collection_paused()):
         assert not gc.isenabled()

@@ -23,10 +23,23 @@ def fast_start() -> bool:
     return os.environ.get("PROCESSING_FAST_START") != "off"
 
 
-class _Pause:
-    """The state of the pause in this process."""
+_MOST_PAUSES: Final = 8
+"""The pauses of one process: a cold one needs five, for the loader, the model, the session and two clients.
+
+Further pauses would keep the garbage of a process that makes sessions again and again, which old objects hide.
+"""
+
+
+class _Pauses:
+    """The pauses of this process.
+
+    Attributes:
+        left: the number of pauses that may follow.
+        active: True during a pause.
+    """
 
     def __init__(self) -> None:
+        self.left = _MOST_PAUSES
         self.active = False
         reset_after_fork(self)
 
@@ -36,23 +49,27 @@ class _Pause:
             gc.enable()
 
 
-_PAUSE: Final = _Pause()
+_PAUSES: Final = _Pauses()
 
 
 @contextlib.contextmanager
 def collection_paused() -> Iterator[None]:
-    """Let the collection of garbage wait until the end of the block. Objects that exist then count as old ones."""
-    if not fast_start() or not gc.isenabled():
+    """Let the collection of garbage wait until the end of the block. Objects that exist then count as old ones.
+
+    After the first pauses of the process, this has no effect.
+    """
+    if not _PAUSES.left or not fast_start() or not gc.isenabled():
         yield
         return
-    _PAUSE.active = True
+    _PAUSES.left -= 1
+    _PAUSES.active = True
     gc.disable()
     try:
         yield
     finally:
         _make_old()
         gc.enable()
-        _PAUSE.active = False
+        _PAUSES.active = False
 
 
 def _make_old() -> None:

@@ -17,6 +17,7 @@ from botocore.validate import ParamValidator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from processing._utils import garbage
 from processing._utils.garbage import collection_paused
 from processing.request.model_loader import ModelLoader
 from processing.request.service_model import (
@@ -281,6 +282,13 @@ def test_a_model_of_the_users(tmp_path: Path) -> None:
     assert model == {"metadata": {"serviceId": "Mine", "added": True}}
 
 
+@pytest.fixture
+def _cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has made nothing yet."""
+    monkeypatch.setattr(garbage._PAUSES, "left", 2)
+
+
+@pytest.mark.usefixtures("_cold")
 def test_the_fast_start_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment variable selects botocore's loader, and ends the pauses."""
     monkeypatch.setenv("PROCESSING_FAST_START", "off")
@@ -291,6 +299,7 @@ def test_the_fast_start_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> 
     assert type(_shared_loader.__wrapped__()) is ModelLoader
 
 
+@pytest.mark.usefixtures("_cold")
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_collection_of_garbage_continues(enabled: bool) -> None:
     """It is paused in the block only, and stays off if the user has switched it off."""
@@ -319,6 +328,7 @@ def test_the_service_takes_no_dot_for_a_newline() -> None:
     assert not re.fullmatch(compiled, "a")
 
 
+@pytest.mark.usefixtures("_cold")
 def test_objects_that_the_user_has_frozen_stay_frozen() -> None:
     """A server freezes its objects before it forks. The pause undoes nothing."""
     gc.freeze()
@@ -331,6 +341,7 @@ def test_objects_that_the_user_has_frozen_stay_frozen() -> None:
         gc.unfreeze()
 
 
+@pytest.mark.usefixtures("_cold")
 def test_new_objects_become_old_ones() -> None:
     """Python looks for garbage in objects of the block seldom, and finds it nevertheless."""
     with collection_paused():
@@ -343,6 +354,14 @@ def test_new_objects_become_old_ones() -> None:
         found = weakref.ref(_Cycle())
     gc.collect()
     assert found() is None
+
+
+@pytest.mark.usefixtures("_cold")
+def test_only_the_first_pauses_of_a_process_have_an_effect() -> None:
+    """A process that makes sessions again and again needs the collection: each of their clients refers to itself."""
+    for expected in (False, False, True, True):
+        with collection_paused():
+            assert gc.isenabled() is expected
 
 
 class _Cycle:
