@@ -56,7 +56,7 @@ def _ours(world: watchers.World, way: str) -> None:
             clients.ROLE, "image", ["python3"], 1, "ml.m5.large", sagemaker_session=session
         )
         runs = [{"code": script, "arguments": [str(number)]} for number in range(JOBS)]
-        processing.submit_all(processor, runs, name="bench", rate=QUOTA if way == "rate" else None)
+        processing.submit_all(processor, runs, name="bench", rate=QUOTA if way == "rate" else None, quiet=True)
 
 
 def _theirs(world: watchers.World, way: str) -> None:
