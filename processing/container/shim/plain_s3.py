@@ -42,7 +42,7 @@ _PATH_BUCKET = re.compile(r"(?!.*--)[a-zA-Z0-9._-]{3,255}")
 _HEADER = re.compile(r"[\x21-\x7e]*")
 _HOST = re.compile(r"[A-Za-z0-9.-]+")
 _KNOWN = re.compile(
-    r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN|REGION|DEFAULT_REGION|ENDPOINT_URL"
+    r"AWS_(CA_BUNDLE|ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN|REGION|DEFAULT_REGION|ENDPOINT_URL"
     r"|ENDPOINT_URL_[A-Z0-9_]+|S3_ENDPOINT_URL|CONFIG_FILE|SHARED_CREDENTIALS_FILE|EXECUTION_ENV"
     r"|CONTAINER_(CREDENTIALS_(RELATIVE|FULL)_URI|AUTHORIZATION_TOKEN(_FILE)?)|EC2_METADATA_DISABLED"
     r"|DISABLE_HOST_PREFIX_INJECTION)"
@@ -50,7 +50,9 @@ _KNOWN = re.compile(
 """Matches the variables of boto3 that mean the same here, or that mean nothing to S3."""
 _SWITCHES = ("AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
 """Variables that mean nothing if they are `false`."""
-_FOREIGN = re.compile(r"(?i)BOTO_CONFIG|REQUESTS_CA_BUNDLE|(HTTPS?|ALL)_PROXY")
+_FOREIGN = re.compile(r"(?i)BOTO_CONFIG|(HTTPS?|ALL)_PROXY")
+_AUTHORITIES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+"""Variables with the name of a file with certificates of authorities, in botocore's order."""
 _FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
 """Variables with the names of files of settings, and their defaults."""
 _OLD_FILES = ("/etc/boto.cfg", "~/.boto")
@@ -99,11 +101,13 @@ class PlainS3:
     Args:
         address: the address.
         keys: the access keys.
+        authorities: a file with certificates of authorities; empty for those of the system.
     """
 
-    def __init__(self, address: S3Address, keys: AccessKeys) -> None:
+    def __init__(self, address: S3Address, keys: AccessKeys, authorities: str = "") -> None:
         self._address = address
         self._keys = keys
+        self._authorities = authorities
         self._idle: Dict[str, List[http.client.HTTPConnection]] = {}
         self._lock = threading.Lock()
         self._refused: Set[str] = set()
@@ -236,7 +240,7 @@ class PlainS3:
             return http.client.HTTPConnection(host, timeout=SECONDS)
         with self._lock:
             if self._context is None:
-                self._context = _tls_context()
+                self._context = _tls_context(self._authorities)
             context = self._context
         return None if context is None else http.client.HTTPSConnection(host, timeout=SECONDS, context=context)
 
@@ -257,7 +261,8 @@ def find_plain_s3(environment: Mapping[str, str], endpoint_url: Optional[str]) -
     address = _find_address(environment, endpoint_url)
     if address is None or not has_access_key(environment):
         return None
-    return PlainS3(address, AccessKeys(environment))
+    authorities = next((environment[name] for name in _AUTHORITIES if environment.get(name)), "")
+    return PlainS3(address, AccessKeys(environment), authorities)
 
 
 def _needs_botocore(name: str, value: str) -> bool:
@@ -365,10 +370,13 @@ def _is_readable(connection: http.client.HTTPConnection) -> bool:
     return bool(poll.poll(0))
 
 
-def _tls_context() -> Optional[ssl.SSLContext]:
+def _tls_context(authorities: str) -> Optional[ssl.SSLContext]:
     import ssl
 
-    context = ssl.create_default_context()
+    try:
+        context = ssl.create_default_context(cafile=authorities or None)
+    except OSError:  # there is no such file
+        return None
     folder = Path(str(ssl.get_default_verify_paths().capath))  # `None`, if there is none
-    has_any = context.cert_store_stats()["x509_ca"] > 0 or (folder.is_dir() and any(folder.iterdir()))
-    return context if has_any else None
+    has_folder = not authorities and folder.is_dir() and any(folder.iterdir())
+    return context if has_folder or context.cert_store_stats()["x509_ca"] > 0 else None

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import processing.container
+from processing.local.transports.server import Server
+
+if TYPE_CHECKING:
+    from processing import LocalSession
 
 IMPORT_ALL = """
 import importlib, pkgutil, processing.container.shim as shim
@@ -75,3 +83,26 @@ def test_a_training_job(shim_command: list[str], tmp_path: Path, monkeypatch: py
     done = subprocess.run([*shim_command, "train", "--", *words], capture_output=True, check=False)
     assert done.returncode == 0, done
     assert (tmp_path / "ml/model/a").read_text() == "content"
+
+
+def test_a_task_with_s3(
+    shim_command: list[str], local_session: LocalSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task with an archive reaches S3 without the boto3 that such an image may lack."""
+    client = local_session.boto_session.client("s3")
+    client.create_bucket(Bucket="data")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a", "content")
+    client.put_object(Bucket="data", Key="a.zip", Body=packed.getvalue())
+    for name in ("input", "output"):
+        monkeypatch.setenv(f"PROCESSING_SHIM_{name.upper()}_PATH", str(tmp_path / name))
+    source = {"relative_path": "a.zip", "bucket_name": "data", "bucket_key": "a.zip", "decompress": True}
+    task = {"pk": "one", "inputs": [source], "output_bucket_name": "data", "output_prefix": "out"}
+    copy = ["/bin/cp", str(tmp_path / "input/a"), str(tmp_path / "output/b")]
+    with Server(local_session.engine) as server:
+        environment = {**os.environ, **server.environment()}
+        words = [*shim_command, "invoke", "-t", json.dumps(task), "--", *copy]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert client.get_object(Bucket="data", Key="out/b")["Body"].read() == b"content"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 import zlib
@@ -109,8 +112,6 @@ def test_the_address_is_that_of_botocore(region: str, url: str | None, bucket: s
         {"AWS_PROFILE": "other"},
         {"AWS_USE_FIPS_ENDPOINT": "true"},
         {"AWS_USE_DUALSTACK_ENDPOINT": "true"},
-        {"AWS_CA_BUNDLE": "/ca.pem"},
-        {"REQUESTS_CA_BUNDLE": "/ca.pem"},
         {"https_proxy": "http://proxy:3128"},
         {"HTTP_PROXY": "http://proxy:3128"},
         {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
@@ -227,7 +228,8 @@ CONTENT = b"content" * 1000
 
 
 @pytest.fixture
-def scripted() -> Iterator[Scripted]:
+def scripted(request: pytest.FixtureRequest) -> Iterator[Scripted]:
+    """The stand-in; with a certificate's file as the parameter of the test it speaks TLS."""
     requests: list[str] = []
     spoiled: list[str] = []
 
@@ -258,11 +260,22 @@ def scripted() -> Iterator[Scripted]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library names it
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Ignore a client that refuses the certificate."""
+
+    server = Quiet(("127.0.0.1", 0), Handler)
+    scheme = "http"
+    if "certificate" in request.fixturenames:
+        file = request.getfixturevalue("certificate")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file, file.with_suffix(".key"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        scheme = "https"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield Scripted(f"http://127.0.0.1:{server.server_port}", requests, spoiled)
+        yield Scripted(f"{scheme}://127.0.0.1:{server.server_port}", requests, spoiled)
     finally:
         server.shutdown()
         thread.join()
@@ -296,6 +309,38 @@ def test_a_connection_that_the_server_ended_is_replaced(scripted: Scripted) -> N
         plain.fetch("data", "key", io.BytesIO())
     assert len(scripted.requests) == 6
     plain.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A file with a certificate for 127.0.0.1, and its key beside it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl makes the certificate")
+    file = tmp_path / "certificate.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(file.with_suffix(".key")), "-out", str(file)]
+    subprocess.run([openssl, *words], check=True, capture_output=True)
+    return file
+
+
+@pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_certificates_are_checked(name: str, certificate: Path, scripted: Scripted) -> None:
+    """A server needs a certificate of the authorities of the system, or of the file that a variable names."""
+    plain = find_plain_s3({**BASE, name: str(certificate)}, scripted.url)
+    assert plain is not None
+    for _ in range(2):
+        target = io.BytesIO()
+        plain.fetch("data", "key", target)
+        assert target.getvalue() == CONTENT
+    plain.close()
+    assert scripted.requests == ["GET"] * 2
+    for variables in ({}, {name: "/absent.pem"}, {name: "/dev/null"}):
+        unknown = find_plain_s3({**BASE, **variables}, scripted.url)
+        assert unknown is not None
+        with pytest.raises(plain_s3.PlainError, match="certificate"):
+            unknown.fetch("data", "key", io.BytesIO())
+    assert scripted.requests == ["GET"] * 2
 
 
 def test_a_file_that_cannot_be_written_is_the_error(scripted: Scripted) -> None:
