@@ -30,6 +30,7 @@ BENCHMARKS = (
     "remote_serialization",
     "recordio_records",
     "spark_stages",
+    "spark_jvm",
     "remote_map",
     "remote_call",
     "cards",

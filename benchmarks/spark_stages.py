@@ -20,7 +20,7 @@ ROWS = scaled(60_000, 2_000)
 BATCHES = scaled(24, 4)
 HELPERS = Path(__file__).parents[1] / "tests/helpers"
 
-PROGRAM = '''
+FRAME = '''
 import json, os, shutil, sys, tempfile, time
 from pathlib import Path
 
@@ -30,14 +30,10 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import SparkSession, functions
 
-from processing import LocalSession
-from processing.spark.ml import *
-from processing.spark.ml.hosting import Hosting
-from processing.spark.ml.names import RandomNamePolicy
-
 spark = (
     SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").config("spark.driver.memory", "2g")
-    .config("spark.sql.execution.arrow.maxRecordsPerBatch", "10000").getOrCreate()
+    .config("spark.ui.showConsoleProgress", "false").config("spark.sql.execution.arrow.maxRecordsPerBatch", "10000")
+    .config("spark.driver.extraClassPath", globals().get("class_path", "")).getOrCreate()
 )
 spark.sparkContext.setLogLevel("ERROR")
 
@@ -70,6 +66,14 @@ frame = spark.range(rows, numPartitions=4).select(
     array_to_vector(elements).alias("features"), functions.lit(1.0).alias("label")
 ).cache()
 frame.count()
+'''
+"""A session of Spark, a cached frame of vectors, and a measure of processor time. A list of jars may go before."""
+
+PROGRAM = """
+from processing import LocalSession
+from processing.spark.ml import *
+from processing.spark.ml.hosting import Hosting
+from processing.spark.ml.names import RandomNamePolicy
 
 
 def counted(given):
@@ -123,7 +127,7 @@ for _ in range(2):
     found["several"].append(measured(lambda: predict(4))[1])
 hosting.close()
 print("FOUND", json.dumps(found))
-'''
+"""
 
 
 def main() -> None:
@@ -131,7 +135,7 @@ def main() -> None:
         sys.exit(f"{PYTHON} is missing: ./scripts/install-spark installs it")
     with tempfile.TemporaryDirectory() as home:
         path = os.pathsep.join([str(HELPERS), *filter(None, [os.environ.get("PYTHONPATH")])])
-        command = [str(PYTHON), "-c", PROGRAM, str(ROWS), str(BATCHES), home]
+        command = [str(PYTHON), "-c", FRAME + PROGRAM, str(ROWS), str(BATCHES), home]
         done = subprocess.run(
             command, stdout=subprocess.PIPE, check=False, text=True, env={**os.environ, "PYTHONPATH": path}
         )

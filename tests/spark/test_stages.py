@@ -11,7 +11,7 @@ import pytest
 from spark_environments import spark_environment
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 900
+DEADLINE = 1800
 """Seconds after which tests that have not ended have failed."""
 
 
