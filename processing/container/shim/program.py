@@ -111,7 +111,7 @@ class ShimProgram:
             end = run_program(
                 self.make_program(), output.stdout, limits, self._stop_reason, self._guard.watch, output.stderr
             )
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
             raise ShimError("start", self._start_problem(error)) from error
         finally:
             self._guard.watch(0)

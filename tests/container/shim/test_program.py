@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from typing import Any
 
 import pytest
 
+from processing.container.shim.commands import main
 from processing.container.shim.errors import SettingError, ShimError
 from processing.container.shim.program import docker_command
 from processing.container.shim.settings import program_environment, read_settings
@@ -35,6 +37,19 @@ def test_the_command_follows_docker(entrypoint: Any, command: Any, expected: lis
     }
     settings = read_settings(given)
     assert docker_command(settings.entrypoint, settings.command) == expected
+
+
+def test_a_machine_without_a_further_thread_is_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program that cannot be watched does not run, and the reason is named."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert main(["run", "--", "sleep", "300"]) == 1
+    assert "The program 'sleep' cannot be started: can't start new thread" in capsys.readouterr().err
 
 
 def test_no_program_is_an_error() -> None:
