@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +59,19 @@ def end_by(error: BaseException) -> int:
 
 def close_output() -> int:
     """Let the interpreter's last flush go nowhere, as nobody reads the output any more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError, AttributeError):  # there is no output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return CLOSED_PIPE
+
+
+class _NoOutput(io.TextIOBase):
+    """The output of a process that was started without one (`>&-` in a shell): what is written is an error."""
+
+    encoding = "utf-8"
+
+    def write(self, _text: str) -> int:
+        """Refuse a text."""
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output")
 
 
 def report(text: str, *, prefix: str = "processing: error: ") -> None:
@@ -73,9 +86,11 @@ def report(text: str, *, prefix: str = "processing: error: ") -> None:
 
 def flushed(run: Callable[[], int]) -> int:
     """Run a command and flush its output, so that a full disk or a closed pipe is an error of the command."""
+    output: TextIO | None = sys.stdout
     try:
-        code = run()
-        sys.stdout.flush()
+        with contextlib.nullcontext() if output else contextlib.redirect_stdout(_NoOutput()):
+            code = run()
+            sys.stdout.flush()
     except BrokenPipeError:
         return close_output()
     except OSError as error:

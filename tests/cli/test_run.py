@@ -339,6 +339,19 @@ def test_nobody_reads(words: list[str], session: LocalSession) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [("run hello.py --local", 0), ("doctor", 1), ("ls --local", 1), ("images", 1), ("config show -o json", 1)],
+)
+def test_without_an_output(session: LocalSession, words: str, code: int) -> None:
+    """A result that cannot be written is an error in one line. A job runs all the same."""
+    done = subprocess.run(
+        ["sh", "-c", f"{' '.join(COMMAND)} {words} >&-"], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert ("standard output" in done.stderr) == (code == 1)
+
+
 def test_a_full_disk_is_an_error_of_a_reading_command(session: LocalSession) -> None:
     """A result that cannot be written is no success."""
     run("run", "hello.py", "-t", "local", "--quiet")
