@@ -59,7 +59,7 @@ def read(program: subprocess.Popen[str], word: str) -> str:
     for line in program.stdout:
         if line.startswith(word):
             return line.removeprefix(word)
-    sys.exit(f"{program.args[0]} broke")  # type: ignore[index]  # a list, as above
+    sys.exit(f"a program broke: {program.args!r}")
 
 
 def seconds(program: subprocess.Popen[str]) -> float:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import boto3
 import moto
 import pytest
-from botocore.exceptions import ClientError
 
 from processing import LocalSession, Session
-from processing.exceptions import NameTakenError, SubmissionError
+from processing.exceptions import ConfigurationError, NameTakenError, SubmissionError
 from processing.spark.ml.creation import ENDPOINT_CONFIG, MODEL, create_once, describe
 from processing.spark.ml.hosting import EndpointError, Hosting
 from processing.spark.ml.names import (
@@ -159,5 +158,5 @@ def test_a_role_s_name_is_looked_up() -> None:
         assert IAMRole("learning").arn(session, None) == created
         assert IAMRoleFromConfig().arn(session, Configured) == created
         assert IAMRole(created).arn(session, None) == created
-        with pytest.raises(ClientError, match="NoSuchEntity"):
+        with pytest.raises(ConfigurationError, match="sagemakerRole: IAM has no role 'unknown'"):
             IAMRole("unknown").arn(session, None)

@@ -47,7 +47,7 @@ class IAMRole(IAMRoleResource):
     def arn(self, session: Session, spark: Any) -> str:  # noqa: ARG002 - see the base class
         """Return the role's ARN."""
         require("sagemakerRole", self.role, NAME)
-        return session.expand_role(self.role)
+        return _expanded(session, self.role)
 
 
 class IAMRoleFromConfig(IAMRoleResource):
@@ -73,7 +73,20 @@ class IAMRoleFromConfig(IAMRoleResource):
                 f"sagemakerRole: missing; give IAMRole(...), or set {ROLE_KEY} or {self.configKey} in Spark's "
                 f"configuration: spark-submit --conf {ROLE_KEY}=<ARN>"
             )
+        return _expanded(session, role)
+
+
+def _expanded(session: Session, role: str) -> str:
+    from botocore.exceptions import ClientError
+
+    from processing.aws.retry import error_code
+
+    try:
         return session.expand_role(role)
+    except ClientError as error:
+        if error_code(error) == "NoSuchEntity":
+            raise ConfigurationError(f"sagemakerRole: IAM has no role {role!r}; give its ARN") from error
+        raise
 
 
 def _from_configuration(spark: Any, keys: tuple[str, ...]) -> str | None:
