@@ -126,6 +126,7 @@ class SageMakerResourceCleanup:
 
 
 _IN_PROGRESS: Final = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack"})
+_DELETING: Final = "Deleting"
 _PATIENCE: Final = 30 * 60.0  # seconds for an endpoint to come to rest: AWS deletes none before
 _PAUSE: Final = 2.0
 
@@ -142,8 +143,8 @@ def delete(api: RetryingApi, resource: Resource, name: str) -> None:
 
     deadline = api.clock.monotonic() + _PATIENCE
     while True:
-        status = (describe(api, resource, name) or {"EndpointStatus": "Deleting"}).get("EndpointStatus")
-        if status == "Deleting":
+        status = _endpoint_status(api, resource, name)
+        if status == _DELETING:
             return
         if status not in _IN_PROGRESS or api.clock.monotonic() > deadline:
             break
@@ -151,6 +152,13 @@ def delete(api: RetryingApi, resource: Resource, name: str) -> None:
     try:
         api.call("sagemaker", f"Delete{resource.operation}", {resource.name: name})
     except ClientError as error:
-        if not is_missing(error):  # an earlier try, whose answer was lost, has deleted it
+        # An earlier try, whose answer was lost, may have deleted it; an endpoint is then on its way out.
+        if not is_missing(error) and _endpoint_status(api, resource, name) != _DELETING:
             raise
     logger.info("%s %s was deleted", resource.noun, name)
+
+
+def _endpoint_status(api: RetryingApi, resource: Resource, name: str) -> str | None:
+    """Return the status of an endpoint; None for other resources, and `Deleting` for one that does not exist."""
+    status: str | None = (describe(api, resource, name) or {"EndpointStatus": _DELETING}).get("EndpointStatus")
+    return status
