@@ -42,7 +42,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_RANGE_SIZE = 8 * MB  # as for the parts of an upload
+# Ranges are written in order: with twenty of them in the memory of the pool, a slow one holds up few others.
+_RANGE_SIZE = 4 * MB
 _BLOCK = MB  # bytes of a file that are read and hashed at a time
 # Bytes that are received at a time, and written. A larger write makes Linux look for larger pages of memory: 8 MB at a
 # time cost four times the processor time once memory is fragmented.
