@@ -181,6 +181,7 @@ def test_an_older_python_gets_an_older_botocore(tmp_path: Path, environment: dic
     assert main(["zipapp", "-o", str(shim), "--python-version", "3.8"]) == 0
     with zipfile.ZipFile(shim) as opened:
         assert "__version__ = '1.37.38'" in opened.read("botocore/botocore/__init__.py").decode()
+    environment["PROCESSING_SHIM_PLAIN_S3"] = "false"
     assert _invoke(shim, environment).returncode == 0
 
 
