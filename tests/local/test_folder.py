@@ -219,9 +219,8 @@ def test_every_client_in_this_process_gets_the_error_of_a_newer_version(tmp_path
 def test_clients_of_a_server_are_told_of_a_newer_version_once(tmp_path: Path) -> None:
     """An error answer with the same words, of a status that no client tries again; the server goes on."""
     home = tmp_path / "engine"
-    session = LocalSession(home)
-    session.engine.check()
-    with Server(session.engine) as server:
+    LocalSession(home).engine.check()
+    with Server(LocalSession(home).engine) as server:
         with contextlib.closing(sqlite3.connect(home / "jobs.sqlite3")) as connection:
             connection.execute("PRAGMA user_version=99")
         client = _client(server, "sagemaker")
