@@ -6,6 +6,7 @@ These files run in environments with Spark: `tests/spark/test_stages.py` starts 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import os
 import shlex
@@ -36,6 +37,17 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         config.addinivalue_line("filterwarnings", line)
     config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
+    config.addinivalue_line("markers", "spark_4: a test of what Spark 3 does not have")
+    config.addinivalue_line("markers", "spark_context: a test that needs Spark's context, which Connect does not have")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests that mean nothing on this Spark; a complete run allows no skipped test."""
+    absent = {"spark_4"} if importlib.metadata.version("pyspark").startswith("3.") else set()
+    absent |= {"spark_context"} if os.environ.get("PROCESSING_TEST_CONNECT") else set()
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in absent)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 ROLE = "arn:aws:iam::000000000000:role/stages"

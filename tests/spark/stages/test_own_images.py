@@ -78,13 +78,12 @@ def test_an_own_image_with_own_serializers(
         assert sagemaker.list_tags(ResourceArn=described["ProcessingJobArn"])["Tags"] == [{"Key": "a", "Value": "b"}]
 
 
+@pytest.mark.spark_4
 @pytest.mark.parametrize("way", WAYS)
 def test_a_format_of_the_cluster(
     own: Callable[..., Any], spark: Any, frame: Any, keys: Callable[[], set[str]], session: Session, way: str
 ) -> None:
     """A format that Spark itself writes is the data of the job: here one in Python, which Spark 4 allows."""
-    if spark.version.startswith("3."):
-        pytest.skip("formats in Python need Spark 4")
     spark.dataSource.register(lines_format(session))
     before = keys()
     estimator = own(runAs=way, trainingSparkDataFormat="lines", trainingContentType="text/csv")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.skipif("PROCESSING_TEST_CONNECT" in os.environ, reason="the workers' variables are those of the server")
+@pytest.mark.spark_context
 def test_the_table_has_the_calls_of_stages(
     spark: Any, instances: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
