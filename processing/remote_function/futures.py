@@ -239,11 +239,11 @@ _lock = ForkSafeLock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
 
 
-def in_background(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine in the one event loop of this process that serves all futures."""
+def in_background(coroutine: Coroutine[Any, Any, None]) -> Future[None]:
+    """Run a coroutine in the one event loop of this process that serves all futures, and return its future."""
     with _lock:
         loop = _loops.get(os.getpid())
         if loop is None:
             loop = _loops[os.getpid()] = asyncio.new_event_loop()
             threading.Thread(target=loop.run_forever, name="remote-function-futures", daemon=True).start()
-    asyncio.run_coroutine_threadsafe(coroutine, loop)
+    return asyncio.run_coroutine_threadsafe(coroutine, loop)

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -398,3 +399,18 @@ def test_the_results_of_a_pool_belong_to_its_owner(pool: RemotePool) -> None:
     assert pool.job is not None
     with pytest.raises(DeserializationError, match="the job of a pool"):
         get_future(pool.job.job_name, _session(pool))
+
+
+def test_an_ended_pool_asks_for_no_status(tmp_path: Path) -> None:
+    """Its service may be gone by then: a watch would ask again for hours, beside the rest of the program."""
+    faults = FaultInjector()
+    session = LocalSession(tmp_path / "engine", tick=0.01, transport=faults.wrap)
+    before = set(threading.enumerate())
+    with RemotePool(workers=1, instance_type="local", sagemaker_session=session) as pool:
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+        for operation in ("DescribeProcessingJob", "ListProcessingJobs"):
+            faults.on(operation, "reset_before", probability=1.0)
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "processing-poller":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()

@@ -21,6 +21,7 @@ from processing.remote_function.results import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from processing.clock import Clock
     from processing.job.job import ProcessingJob
@@ -100,6 +101,7 @@ class PoolJob:
         self._closing = self._ended = self.has_left = False
         self._seconds = 0.0
         self._last_sign = self._last_use = clock.monotonic()
+        self._watching: Future[None] | None = None
         self._sender = threading.Thread(target=self._send, name="remote-pool-send", daemon=True)
         self._receiver = threading.Thread(target=self._receive, name="remote-pool-receive", daemon=True)
 
@@ -111,9 +113,9 @@ class PoolJob:
 
     def start(self) -> None:
         """Begin to serve the hosts."""
+        self._watching = in_background(self._watch())
         self._sender.start()
         self._receiver.start()
-        in_background(self._watch())
 
     def add(self, call: OutgoingCall) -> bool:
         """Give a call to the job. Return False if it is ending."""
@@ -264,8 +266,15 @@ class PoolJob:
             except Exception as error:  # noqa: BLE001 - the hosts end without signs of life, too
                 logger.warning("pool %s: could not be closed: %s", self.job.job_name, error)
         self._queues.delete()
+        self._stop_watching()
         self.has_left = True
         self._on_leave()
+
+    def _stop_watching(self) -> None:
+        """Ask for the job's status no longer: all calls have outcomes, and the session may lead nowhere from now on."""
+        with self._changed:
+            if not self._ended and self._watching is not None:
+                self._watching.cancel()
 
     def _wait_for_ends(self) -> None:
         deadline = self._clock.monotonic() + _END_SECONDS
