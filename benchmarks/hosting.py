@@ -216,7 +216,7 @@ def http_clients(session: LocalSession) -> Iterator[tuple[Any, Any]]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:  # the engine may write until the end
         folder = Path(name)
         (folder / "benchmark_program.py").write_text(PROGRAM)
         sys.path.append(name)

@@ -122,7 +122,7 @@ def delay_of_results() -> list[Figure]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:  # the engine may write until the end
         folder = Path(name)
         figures = [*on_the_engine(folder), *calls_to_s3(folder)]
     finish([*figures, *delay_of_results()])

@@ -70,7 +70,7 @@ def pool_figure(session: LocalSession) -> Figure:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:  # the engine may write until the end
         local_session = LocalSession(home, tick=0.01)
         figures = [map_figure(local_session), pool_figure(local_session)]
     finish(figures)

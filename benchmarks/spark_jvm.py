@@ -77,7 +77,7 @@ def main() -> None:
         print(f"{PEER} is missing: ./scripts/install-spark --peer installs it")
         return
     found: dict[str, list[float]] = {"ours": [], "theirs": []}
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:  # the engine may write until the end
         programs: dict[str, Any] = {
             "ours": start(PYTHON, FRAME + OURS, home),
             "theirs": start(PEER, CLASS_PATH + FRAME + THEIRS, home),

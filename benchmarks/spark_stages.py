@@ -133,7 +133,7 @@ print("FOUND", json.dumps(found))
 def main() -> None:
     if not PYTHON.exists():
         sys.exit(f"{PYTHON} is missing: ./scripts/install-spark installs it")
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:  # the engine may write until the end
         path = os.pathsep.join([str(HELPERS), *filter(None, [os.environ.get("PYTHONPATH")])])
         command = [str(PYTHON), "-c", FRAME + PROGRAM, str(ROWS), str(BATCHES), home]
         done = subprocess.run(
