@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-if importlib.util.find_spec("pyspark") is None:
+# pytest loads this file in environments without Spark, too.
+HAS_SPARK = importlib.util.find_spec("pyspark") is not None
+if not HAS_SPARK:
     collect_ignore_glob = ["test_*.py"]
 
 
@@ -43,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests that mean nothing on this Spark; a complete run allows no skipped test."""
+    if not HAS_SPARK:
+        return
     absent = {"spark_4"} if importlib.metadata.version("pyspark").startswith("3.") else set()
     absent |= {"spark_context"} if os.environ.get("PROCESSING_TEST_CONNECT") else set()
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in absent)]
