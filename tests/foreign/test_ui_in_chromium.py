@@ -13,6 +13,8 @@ from processing import LocalSession, ScriptProcessor
 from processing.cli.ui.server import UiServer
 from processing.local.stores.job_kinds import PROCESSING, TRAINING
 from processing.local.stores.jobs import HostEnd, JobStore
+from processing.testing import EndpointMaker
+from processing.testing.endpoints import stop_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +44,8 @@ LAYOUTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 
 @pytest.fixture
 def session(tmp_path: Path) -> LocalSession:
-    """An engine."""
-    return LocalSession(tmp_path / "engine", tick=0.01, grace=1.0)
+    """An engine with a program for every image."""
+    return LocalSession(tmp_path / "engine", programs={"*": "answering_program"}, tick=0.01, grace=1.0)
 
 
 @pytest.fixture
@@ -119,6 +121,22 @@ def test_pages_look_as_they_did(chromium: Chromium, session: LocalSession, ui: U
     folder = "const note = document.querySelector('main > .sm-note'); if (note) note.textContent = 'in its folder'"
     chromium("evaluate", code=folder)
     assert chromium.compare_with(PICTURES / f"ui-{layout}.png") <= TOLERANCE
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault_in_the_pages_of_endpoints(
+    chromium: Chromium, session: LocalSession, ui: UiServer, scheme: str
+) -> None:
+    """The list of endpoints and the page of one fit a narrow window and can be read by everybody."""
+    try:
+        EndpointMaker(session)("served")
+        for path, heading in {"endpoint": "Endpoints", "endpoint/served": "served"}.items():
+            chromium("open", url=ui.url + path, bypass=True, scheme=scheme, width=390)
+            assert heading in chromium("evaluate", code="document.querySelector('main').textContent")
+            assert chromium("evaluate", code="document.documentElement.scrollWidth") == 390
+            assert chromium("axe") == []
+    finally:
+        stop_all(session)
 
 
 def test_hostile_text_does_nothing(chromium: Chromium, session: LocalSession, ui: UiServer) -> None:
