@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -141,8 +140,9 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 
 def _xml(properties: Mapping[str, str]) -> Iterable[str]:
+    """Return the lines of a file in XML. Values are written as they are, as AWS's images do it."""
     yield '<?xml version="1.0"?>'
     yield "<configuration>"
     for name, value in properties.items():
-        yield f"  <property><name>{escape(name)}</name><value>{escape(value)}</value></property>"
+        yield f"  <property><name>{name}</name><value>{value}</value></property>"
     yield "</configuration>"
