@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing._utils import did_you_mean
-from processing._utils.validation import Kind, instance_of, require
+from processing._utils.validation import instance_of, require
 from processing.exceptions import ConfigurationError
 from processing.job.job import ProcessingJob
 from processing.job.launch import Launch
 from processing.job.lookup import describe_existing
 from processing.job.start import start_generated, start_named
 from processing.request.build import request_from_describe
-from processing.request.job_names import LONGEST_NAME, unique_job_name
+from processing.request.job_names import JOB_NAME, LONGEST_NAME, unique_job_name
 from processing.staging.pending_uploads import PendingUploads
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
 
-# Outputs get the name in their destinations, so it is checked before them.
-_JOB_NAME: Final = Kind(
-    "a job's name",
-    lambda value: isinstance(value, str) and re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", value) is not None,
-)
 # The parameters of processors, and the fields of a request that they set.
 _FIELDS: Final = {
     "role": "role_arn",
@@ -65,7 +60,7 @@ def rerun(job: ProcessingJob, *, job_name: str | None = None, **changes: Any) ->
         SubmissionError: AWS refused the request.
     """
     require("job", job, instance_of(ProcessingJob))
-    require("job_name", job_name, _JOB_NAME, optional=True)
+    require("job_name", job_name, JOB_NAME, optional=True)  # outputs get it in their destinations
     session = job.sagemaker_session
     prepare = _repetition(session, job.job_name, changes)
     return start_generated(prepare) if job_name is None else start_named(session, prepare, job_name, "fail")

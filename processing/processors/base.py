@@ -112,6 +112,9 @@ class BaseProcessor:
         if if_exists not in ("fail", "attach", "suffix"):  # a tuple, as the user's value may not be hashable
             raise ConfigurationError(f"if_exists: must be 'fail', 'attach' or 'suffix', not {if_exists!r}")
         _check_call(arguments, progress, quiet)
+        _check_flag("wait", wait)
+        if logs is not None:
+            _check_flag("logs", logs)
         if self._missing_arguments() and type(self).__module__.startswith("processing."):
             self._request(arguments)  # it raises all findings without a call; a hook of the user's may add arguments
         with self._missing_first():
@@ -473,6 +476,12 @@ def _check_call(arguments: RunArguments, progress: object, quiet: object) -> Non
         raise ConfigurationError(f"progress: must be a function that takes a Progress, not {type_name(progress)}")
     if not isinstance(quiet, bool):
         raise ConfigurationError(f"quiet: must be True or False, not {type_name(quiet)}")
+
+
+def _check_flag(field: str, value: object) -> None:
+    """Refuse a value that is neither a boolean nor 0 or 1, which scripts for `sagemaker` 2.x may pass."""
+    if not isinstance(value, int) or value not in (0, 1):
+        raise ConfigurationError(f"{field}: must be True or False, not {type_name(value)}")
 
 
 def _check_text(field: str, value: object) -> None:

@@ -13,12 +13,19 @@ import time
 from typing import TYPE_CHECKING
 
 from processing._utils.forks import ForkSafeLock, reset_after_fork
+from processing._utils.validation import Kind
 
 if TYPE_CHECKING:
     from processing.clock import Clock
 
 LONGEST_NAME = 63
 """The most characters of a job name."""
+
+JOB_NAME = Kind(
+    "a job's name",
+    lambda value: isinstance(value, str) and re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", value) is not None,
+)
+"""The names that the service accepts."""
 
 _FALLBACK = "processing-job"
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing import default_sessions
 from processing._utils import is_empty
-from processing._utils.validation import TEXT, require, require_all
+from processing._utils.validation import TEXT, require, require_all, shown
 from processing.exceptions import ConfigurationError, EngineError
 from processing.models import ProcessingInput, ProcessingOutput
 from processing.processors import ScriptProcessor
@@ -19,6 +19,7 @@ from processing.processors.code_bundle import is_directory, pack_code
 from processing.processors.framework_image import find_image_for, image_query
 from processing.processors.host_network import isolation_problem
 from processing.request.bucket_names import is_s3
+from processing.request.job_names import JOB_NAME
 from processing.request.s3_uri import S3Uri
 from processing.spark.configuration import configuration_body
 from processing.spark.submit_files import bundle_modules, check_name, collect_files
@@ -198,6 +199,7 @@ class SparkProcessorBase(ScriptProcessor):
         self, hooks: HookArguments, options: CodeOptions
     ) -> tuple[list[ProcessingInput], list[ProcessingOutput]]:
         """Call `_extend_processing_args` first, as in 2.x: the bundle's bootstrap contains the command that it sets."""
+        self._check_locations()
         if options.used:
             in_folder = options.source_dir is None and is_directory(hooks.code)
             self._check_application_name(options.entry_point if in_folder else hooks.code)
@@ -280,8 +282,9 @@ class SparkProcessorBase(ScriptProcessor):
             extended_outputs.append(
                 ProcessingOutput(EVENTS_DIRECTORY, self._spark_event_logs_s3_uri, s3_upload_mode="Continuous")
             )
-        if kwargs.get("configuration"):
-            extended.append(self._stage_configuration(kwargs["configuration"]))
+        configuration = kwargs.get("configuration")
+        if not is_empty(configuration):
+            extended.append(self._stage_configuration(configuration))
         return extended or None, extended_outputs or None
 
     def _class_words(self, _submit_class: Any) -> list[str]:
@@ -332,26 +335,41 @@ class SparkProcessorBase(ScriptProcessor):
             target = folder / member.name
             self._uploads().add_bytes(member.body, member.name, target, self._current_kms_key, at=target)
 
+    def _check_locations(self) -> None:
+        """Refuse a prefix that is no S3 URI, also in a run that does not need it."""
+        for parameter in ("configuration_location", "dependency_location"):
+            location = getattr(self, parameter)
+            if not _is_unset(location):
+                S3Uri.checked(location, parameter)
+
     def _location(self, location: Any, parameter: str, name: str) -> S3Uri:
         """Return the prefix for the files of an input: that of 2.x."""
-        prefix = self._session_prefix() if location is None else S3Uri.checked(location, parameter)
+        prefix = self._session_prefix() if _is_unset(location) else S3Uri.checked(location, parameter)
         return S3Uri(prefix.bucket, prefix.key.rstrip("/")) / str(self._current_job_name) / "input" / name
 
     def _staged_run_args(self, application: Any, values: RunArguments, job_name: str | None) -> RunArgs:
         """Upload the files of the options, set the command, and return the arguments of `ScriptProcessor.run`."""
         from processing.staging.transfers import upload_all
 
+        _check_staged(values, job_name)
         self._resolve_session()
-        with self._run_lock:
+        with self._run_lock, contextlib.ExitStack() as unused:
             self._pending_uploads = None
             hooks = values.hook_arguments()
             self._check_application(application)
+            self._check_locations()
             self._current_job_name = self._generate_current_job_name(job_name)
             self._bundle_modules = None
+            unused.callback(lambda: self._detach_uploads().close())
             inputs, outputs = self._extend_processing_args(
                 hooks.inputs, hooks.outputs, **hooks.further, kms_key=hooks.kms_key
             )
-            uploads = self._detach_uploads()
+            uploads = unused.enter_context(contextlib.closing(self._detach_uploads()))
+            # Their errors come before the uploads. `ScriptProcessor.run` normalizes them again.
+            self._normalize_inputs(None if inputs is None else list(inputs), hooks.kms_key)
+            self._normalize_outputs(outputs)
+            self._detach_uploads().close()
+            unused.pop_all()
         session = self.sagemaker_session
         with contextlib.closing(uploads):
             for bucket in sorted(uploads.buckets):
@@ -360,6 +378,19 @@ class SparkProcessorBase(ScriptProcessor):
         return ScriptProcessor.get_run_args(
             self, code=application, inputs=inputs, outputs=outputs, arguments=hooks.arguments
         )
+
+
+def _check_staged(values: RunArguments, job_name: object) -> None:
+    """Refuse values of `get_run_args` before its uploads."""
+    require("job_name", job_name, JOB_NAME, optional=True)
+    require("kms_key", values.kms_key, TEXT, optional=True)
+    if not isinstance(values.arguments, (list, tuple)) and not is_empty(values.arguments):
+        raise ConfigurationError(f"arguments: must be a list of strings, not {shown(values.arguments)}")
+
+
+def _is_unset(location: object) -> bool:
+    """Return whether a prefix is None or empty, as 2.x has it."""
+    return location is None or (isinstance(location, str) and not location)
 
 
 @contextlib.contextmanager

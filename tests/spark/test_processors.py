@@ -387,6 +387,52 @@ def test_an_impossible_value_is_named(
 
 
 @pytest.mark.usefixtures("code")
+@pytest.mark.parametrize("parameter", ["configuration_location", "dependency_location"])
+def test_a_location_is_checked_also_without_files(pyspark: PySparkProcessor, parameter: str) -> None:
+    """A prefix that is no S3 URI is refused in any run; an empty one is the session's, as in 2.x."""
+    setattr(pyspark, parameter, "/local")
+    with pytest.raises(ConfigurationError, match=rf"^{parameter}: '/local' is not an S3 URI"):
+        pyspark.request("app.py")
+    with pytest.raises(ConfigurationError, match=rf"^{parameter}: "):
+        pyspark.get_run_args("app.py")
+    setattr(pyspark, parameter, "")
+    sent = pyspark.request("app.py", submit_files=["one.jar"], configuration=DEFAULTS, job_name="job").to_boto()
+    assert [entry["S3Input"]["S3Uri"] for entry in sent["ProcessingInputs"][:2]] == [
+        *("s3://data/job/input/files", "s3://data/job/input/conf/configuration.json"),
+    ]
+
+
+@pytest.mark.usefixtures("code")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"job_name": "a b"}, "^job_name: must be a job's name, not 'a b'"),
+        ({"job_name": 5}, "^job_name: must be a job's name"),
+        ({"kms_key": 5}, "^kms_key: must be a string"),
+        ({"arguments": "--day"}, "^arguments: must be a list of strings"),
+        ({"inputs": ["data"]}, r"^inputs\[0\]: must be a processing\.ProcessingInput"),
+        ({"outputs": [5]}, r"^outputs\[0\]: must be "),
+    ],
+)
+def test_get_run_args_refuses_before_uploads(tmp_path: pathlib.Path, options: dict[str, Any], message: str) -> None:
+    """A value that a later `run` would refuse is refused before the files of the options are uploaded."""
+    engine = LocalSession(tmp_path / "engine", python=sys.executable)
+    processor = PySparkProcessor(ROLE, "ml.m5.xlarge", 1, "3.3", sagemaker_session=engine)
+    with pytest.raises(ConfigurationError, match=message):
+        processor.get_run_args("app.py", submit_files=["one.jar"], **options)
+    assert engine.client("s3").list_buckets()["Buckets"] == []
+
+
+@pytest.mark.usefixtures("code")
+@pytest.mark.parametrize("option", ["wait", "logs"])
+def test_a_flag_that_is_none_is_refused(pyspark: PySparkProcessor, option: str) -> None:
+    """The word "false" would be true."""
+    flags: dict[str, Any] = {option: "false"}
+    with pytest.raises(ConfigurationError, match=f"^{option}: must be True or False, not str"):
+        pyspark.run("app.py", **flags)
+
+
+@pytest.mark.usefixtures("code")
 @pytest.mark.parametrize("name", [None, "", "com.shop Main", "1x", 5])
 def test_a_class_is_needed(jar: SparkJarProcessor, name: Any) -> None:
     """A missing or impossible main class is named, and the application must be a jar."""
