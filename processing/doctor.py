@@ -207,11 +207,19 @@ def _spark() -> Finding:
             "not installed, and needed for Spark applications on this machine alone: pip install sm-processing[spark]"
         )
         return Finding("ok", "Spark", text)
-    problem = None if java is not None else installation_problem()
     misfits = spark.misfits(java, sys.version_info[:2])
+    own = _version("pyspark")
+    if os.environ.get("SPARK_HOME") and own is not None and spark.version is not None and own != spark.version:
+        misfits.append(
+            f"SPARK_HOME has Spark {spark.version}, and this Python's pyspark is {own}, which starts that Spark and "
+            "does not understand it: unset SPARK_HOME, or install the same version"
+        )
+    if java is None:
+        misfits.append(str(installation_problem()))
     if java is None or misfits:
-        return Finding("warning", "Spark", "; ".join(misfits) or str(problem))
-    return Finding("ok", "Spark", f"{spark.version} in {spark.home}, Java {java.version} ({java.program})")
+        return Finding("warning", "Spark", "; ".join(misfits))
+    version = "unknown" if java.version is None else java.version
+    return Finding("ok", "Spark", f"{spark.version} in {spark.home}, Java {version} ({java.program})")
 
 
 def _engine_folder() -> Iterator[Finding]:

@@ -101,6 +101,7 @@ def test_an_extra_that_is_not_installed(tmp_path: pathlib.Path, monkeypatch: pyt
         ("4.0.1", "11", "warning", "Spark 4.0.1 needs Java 17 or newer, and this is Java 11"),
         ("4.0.1", "21", "ok", "4.0.1 in "),
         ("9.0.0", None, "warning", "no java in JAVA_HOME"),
+        ("9.0.0", None, "warning", ": correct or unset JAVA_HOME, or install Java 17"),
     ],
 )
 def test_spark_and_java(
@@ -121,6 +122,40 @@ def test_spark_and_java(
     monkeypatch.setenv("SPARK_HOME", str(tmp_path))
     (finding,) = of("Spark", tmp_path)
     assert finding.severity == "problem"
+
+
+def test_a_java_with_its_program_in_jre(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version of Java 8 is found, whose home is one folder above that of its program; without one it is unknown."""
+    home = make_spark(tmp_path / "spark", "4.0.1", "8")
+    (home / "java/jre").mkdir()
+    (home / "java/bin").rename(home / "java/jre/bin")
+    monkeypatch.setenv("SPARK_HOME", str(home))
+    monkeypatch.setenv("JAVA_HOME", str(home / "java/jre"))
+    (finding,) = of("Spark", tmp_path)
+    assert finding.text == "Spark 4.0.1 needs Java 17 or newer, and this is Java 8"
+    (home / "java/release").unlink()
+    (finding,) = of("Spark", tmp_path)
+    assert "Java unknown (" in finding.text
+
+
+def test_two_versions_of_spark(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pyspark of another version than `SPARK_HOME` is a warning; Java's absence is named besides."""
+    own = tmp_path / "site/pyspark-4.0.1.dist-info"
+    own.mkdir(parents=True)
+    (own / "METADATA").write_text("Metadata-Version: 2.1\nName: pyspark\nVersion: 4.0.1\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    home = make_spark(tmp_path / "spark", "4.0.0")
+    monkeypatch.setenv("SPARK_HOME", str(home))
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    (finding,) = of("Spark", tmp_path)
+    assert finding.severity == "warning"
+    assert finding.text.startswith("SPARK_HOME has Spark 4.0.0, and this Python's pyspark is 4.0.1, which starts")
+    assert "; Spark needs pyspark and Java on this machine, and there is no java in JAVA_HOME" in finding.text
+    make_spark(tmp_path / "same", "4.0.1")
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path / "same"))
+    monkeypatch.setenv("JAVA_HOME", str(home / "java"))
+    (finding,) = of("Spark", tmp_path)
+    assert finding.severity == "ok"
 
 
 def missing(name: str) -> str:

@@ -129,12 +129,17 @@ def find_java() -> Java | None:
     program = shutil.which("java", path=str(Path(home) / "bin") if home else None)
     if program is None:
         return None
-    release = Path(os.path.realpath(program)).parents[1] / "release"
-    version = None
+    homes = Path(os.path.realpath(program)).parents[1:3]  # the program of Java 8 is in the folder `jre` of its home
+    versions = (_java_version(home) for home in homes)
+    return Java(program, next((version for version in versions if version is not None), None))
+
+
+def _java_version(home: Path) -> int | None:
+    """Return the version that the file `release` of a home has; None if there is none."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        found = _JAVA_VERSION.search(release.read_text(encoding="utf-8"))
-        version = None if found is None else int(found[1])
-    return Java(program, version)
+        found = _JAVA_VERSION.search(Path(home, "release").read_text(encoding="utf-8"))
+        return None if found is None else int(found[1])
+    return None
 
 
 def installation_problem(python: str | None = None) -> str | None:
@@ -153,7 +158,7 @@ def installation_problem(python: str | None = None) -> str | None:
     if java is None:
         home = os.environ.get("JAVA_HOME")
         missing.append(f"no java in JAVA_HOME ({home})" if home else "no java on the PATH")
-        remedies.append(_INSTALL_JAVA)
+        remedies.append(f"correct or unset JAVA_HOME, or {_INSTALL_JAVA}" if home else _INSTALL_JAVA)
     elif spark is not None and java.version is not None and java.version < spark.needed_java:
         missing.append(f"Spark {spark.version} needs Java {spark.needed_java}, but {java.program} is {java.version}")
         remedies.append(_INSTALL_JAVA)
