@@ -1,7 +1,8 @@
 """Rules of every test: the wheel is tested, the machine's AWS account is out of reach, and skips are seen.
 
 `PROCESSING_TEST_INSTALLED=1`: refuse to test anything but an installed package (`./scripts/test` sets it).
-`PROCESSING_TEST_COMPLETE=1`: a skipped test fails the run (`./scripts/test --all` sets it).
+`PROCESSING_TEST_COMPLETE=1`: tests with the marker `complete` run, too, and a skipped test fails the run
+(`./scripts/test --all` sets it).
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
     from processing import LocalSession
 
 
-def pytest_configure() -> None:
+IS_COMPLETE = os.environ.get("PROCESSING_TEST_COMPLETE") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Stop at once where the source tree would be tested instead of the wheel; let hypothesis judge by no clock.
 
     A shell that starts the tests in the background has them ignore Ctrl-C, and so would the programs that they start.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "complete(reason): a test of complete runs alone, and why")
     unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("unhurried", parent=unhurried)
     settings.load_profile("unhurried")
@@ -41,10 +46,20 @@ def pytest_configure() -> None:
         pytest.exit(f"the built wheel is what has to be tested, but `processing` is {origin}", returncode=4)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of complete runs in other runs."""
+    if IS_COMPLETE:
+        return
+    left_out = [item for item in items if item.get_closest_marker("complete")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("complete")]
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Make a skipped test a failure where every test has to run."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or os.environ.get("PROCESSING_TEST_COMPLETE") != "1":
+    if reporter is None or not IS_COMPLETE:
         return
     skipped = reporter.stats.get("skipped", [])
     if skipped and session.exitstatus == pytest.ExitCode.OK:

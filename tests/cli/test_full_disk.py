@@ -14,10 +14,10 @@ from command_line import COMMAND
 if TYPE_CHECKING:
     import pathlib
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("PROCESSING_TEST_COMPLETE") != "1" or not sys.platform.startswith("linux"),
-    reason="mounts a tmpfs, and takes a while",
-)
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a tmpfs"),
+    pytest.mark.complete("takes a while"),
+]
 FILL = "dd if=/dev/zero of=$PROCESSING_LOCAL_HOME/filler bs=1k 2>/dev/null"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from podman_storage import Podman
 
-pytestmark = pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="podman runs a large image")
+pytestmark = pytest.mark.complete("podman runs a large image")
 
 PROGRAM = b"""#!/usr/bin/python3
 import os, pathlib, shutil, sys

@@ -26,9 +26,7 @@ ROOT = Path(__file__).parents[2]
 SHIM = Path(os.environ.get("PROCESSING_TEST_SHIM", ROOT / "build/processing-shim"))
 PATIENCE = 120.0
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="scripts/build-shim takes a minute"
-)
+pytestmark = pytest.mark.complete("scripts/build-shim takes a minute")
 
 
 @pytest.fixture

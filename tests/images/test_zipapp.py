@@ -174,7 +174,7 @@ def test_a_version_without_botocore_is_named(monkeypatch: pytest.MonkeyPatch, ca
         zipapp.botocore_for((3, 8))
 
 
-@pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="pip fetches packages")
+@pytest.mark.complete("pip fetches packages")
 def test_an_older_python_gets_an_older_botocore(tmp_path: Path, environment: dict[str, str]) -> None:
     """A botocore for Python 3.8 is the last one, and a newer Python runs it too."""
     shim = tmp_path / "old"

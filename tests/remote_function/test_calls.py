@@ -426,7 +426,7 @@ def test_an_exception_of_any_rank_fails_the_call(
     assert type(caught.value) is kind
 
 
-@pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="needs Open MPI: only in a complete run")
+@pytest.mark.complete("needs Open MPI")
 def test_mpirun_runs_the_function_in_several_processes(local_session: LocalSession) -> None:
     """Open MPI starts more processes than there are processors; the result or the exception is that of a rank."""
     count = (os.cpu_count() or 1) + 1
@@ -452,7 +452,7 @@ def test_an_image_without_mpirun(run: Any, tmp_path: Path) -> None:
         function()
 
 
-@pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="needs Open MPI: only in a complete run")
+@pytest.mark.complete("needs Open MPI")
 def test_mpirun_runs_the_function_on_several_hosts(local_session: LocalSession) -> None:
     """Open MPI starts its daemon on the other host without ssh. A rank that fails there fails the call."""
 

@@ -33,7 +33,7 @@ CALLS = 24
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its victims in /proc"),
-    pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="minutes: only in a complete run"),
+    pytest.mark.complete("takes minutes"),
 ]
 
 

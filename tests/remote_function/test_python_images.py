@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import operator
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 
     from container_fixtures import Containers
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="containers start slowly: only in a complete run"
-)
+pytestmark = pytest.mark.complete("containers start slowly")
 OLDEST = "3.8"
 MODULE = """
 import importlib.util

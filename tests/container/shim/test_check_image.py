@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="containers start slowly: only in a complete run"
-)
+pytestmark = pytest.mark.complete("containers start slowly")
 
 
 @pytest.fixture

@@ -14,9 +14,7 @@ from processing.local import processes, sandboxes
 if TYPE_CHECKING:
     from container_fixtures import Containers
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="containers start slowly: only in a complete run"
-)
+pytestmark = pytest.mark.complete("containers start slowly")
 
 
 def test_an_image_trains_and_serves_its_model(container_hosting: Any, containers: Containers) -> None:

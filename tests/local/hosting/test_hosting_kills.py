@@ -305,7 +305,7 @@ for folder, _, names in os.walk("/tmp/input", followlinks=True):
 TASK_FOLDERS = {f"PROCESSING_SHIM_{name}_PATH": f"/tmp/{name.lower()}" for name in ("INPUT", "OUTPUT")}
 
 
-@pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="each round takes some seconds")
+@pytest.mark.complete("each round takes some seconds")
 @pytest.mark.parametrize("kind", ["supervisor", "program", "behind the shim"])
 def test_jobs_with_the_shim_end_after_a_kill(shim_hosting: Any, kind: str) -> None:
     """A training job and a transform job are done and right, or Failed with a reason; results are whole or missing."""

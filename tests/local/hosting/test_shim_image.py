@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 
     from container_fixtures import Containers
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="containers start slowly: only in a complete run"
-)
+pytestmark = pytest.mark.complete("containers start slowly")
 
 PROGRAM = b"""#!/usr/bin/python3
 import os, pathlib, sys
