@@ -73,10 +73,7 @@ def read_facts(session: Session, name: str, description: Mapping[str, Any], kind
     cluster = _inside(description, kind.cluster) or {}
     instance_type = cluster.get("SelectedInstanceType") or cluster.get("InstanceType")
     count = int(cluster.get("InstanceCount") or 1)
-    hosts: list[HostUse] = []
-    if created is not None and end is not None:
-        hosts = _hosts(session, kind, name, min(count, _MOST_HOSTS), created, end)
-    hosts += [HostUse(f"algo-{number}") for number in range(len(hosts) + 1, count + 1)]
+    hosts = _hosts(session, kind, name, count, created, end)
     phases = _phases(description, created, end)
     waited = None if started is None or created is None else max((started - created).total_seconds(), 0.0)
     tail: list[str] = []
@@ -141,11 +138,16 @@ def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:g}"
 
 
-def _hosts(session: Session, kind: JobResource, name: str, count: int, begin: datetime, end: datetime) -> list[HostUse]:
+def _hosts(
+    session: Session, kind: JobResource, name: str, count: int, begin: datetime | None, end: datetime | None
+) -> list[HostUse]:
+    """Return the hosts; the first ones with their use, if the job's times are known."""
     names = [f"algo-{number}" for number in range(1, count + 1)]
+    if begin is None or end is None:
+        return [HostUse(host) for host in names]
     wanted = {
         f"{use}_{number}": (kind.log_group, metric, {"Host": f"{name}/{host}"}, "Average")
-        for number, host in enumerate(names)
+        for number, host in enumerate(names[:_MOST_HOSTS])
         for use, metric in _METRICS.items()
     }
     values = read_metrics(session, wanted, begin, end)

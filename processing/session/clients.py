@@ -180,6 +180,27 @@ def boto3_default_session() -> Any:
     return session if session is not None and _is_users(session) else None
 
 
+def new_boto_session(profile: str | None, region_name: str | None) -> Any:
+    """Return a boto3 session that shares the service models of this process with others.
+
+    Args:
+        profile: the profile; None for that of the environment.
+        region_name: the region; None for that of the environment.
+    """
+    import boto3
+    import botocore.session
+
+    from processing.request.service_model import shared_loader
+
+    core = botocore.session.Session(profile=profile)
+    loader = shared_loader()
+    core.register_component("data_loader", loader)
+    session = boto3.Session(botocore_session=core, region_name=region_name or environment_region())
+    # Every boto3 session adds its data folder to the shared loader. Once is enough.
+    loader.search_paths[:] = dict.fromkeys(loader.search_paths)
+    return session
+
+
 def _is_users(session: Any) -> bool:
     """Return whether a boto3 session has settings that are not those of the environment."""
     import botocore.session

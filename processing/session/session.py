@@ -40,7 +40,7 @@ from processing.session.arguments import (
     read_bundle_limit,
     read_code_layout,
 )
-from processing.session.clients import BotoClients, boto3_default_session, environment_region
+from processing.session.clients import BotoClients, boto3_default_session, new_boto_session
 from processing.session.default_bucket import DefaultBucket
 
 if TYPE_CHECKING:
@@ -564,20 +564,9 @@ class Session:
         return shared_rate_limiters(self.boto_region_name, str(self.boto_session.profile_name), url)
 
     def _make_boto_session(self) -> Any:
-        import boto3
-        import botocore.session
-
-        from processing.request.service_model import shared_loader
-
         if self._profile is None and (default := boto3_default_session()) is not None:
             return default
-        core = botocore.session.Session(profile=self._profile)
-        loader = shared_loader()
-        core.register_component("data_loader", loader)
-        session = boto3.Session(botocore_session=core, region_name=self._region_name or environment_region())
-        # Every boto3 session adds its data folder to the shared loader. Once is enough.
-        loader.search_paths[:] = dict.fromkeys(loader.search_paths)
-        return session
+        return new_boto_session(self._profile, self._region_name)
 
     def _find_region(self) -> str:
         region = self._clients.given_region()

@@ -15,7 +15,6 @@ import attrs
 from processing import default_sessions
 from processing._utils import type_name
 from processing._utils.validation import FLAG, Kind, number, require
-from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError, CredentialsError, ProcessingError, SubmissionError, portable
 from processing.job.cost import jobs_place
@@ -23,7 +22,16 @@ from processing.job.fleet import search
 from processing.job.fleet.attempts import latest_by_key
 from processing.job.fleet.results import FleetResult
 from processing.job.fleet.runs import Run, Runs, check_fleet_name
-from processing.job.fleet.submission import UNSUCCESSFUL, FleetEntry, FleetProgress, FleetSubmission, Gate, with_tag
+from processing.job.fleet.submission import (
+    UNSUCCESSFUL,
+    FleetEntry,
+    FleetProgress,
+    FleetSubmission,
+    Gate,
+    creation_limiter,
+    nothing_submitted,
+    with_tag,
+)
 from processing.job.job import ProcessingJob
 from processing.job.outcome import check_timeout
 from processing.job.wait import WaitResult, wait_with_arrivals
@@ -247,7 +255,7 @@ class Fleet(Sequence["ProcessingJob"]):
             raise
         failures = self._failed_runs()
         if failures and not self._entries():
-            raise _nothing_submitted(self.name, [error for _, error in failures])
+            raise nothing_submitted(self.name, [error for _, error in failures])
         missing = {ProcessingJob(self.session, run.job_name): error for run, error in failures}
         return WaitResult(result.done, result.not_done, {**result.failed, **missing})
 
@@ -454,7 +462,7 @@ def submit_all(
         template.tags = with_tag(template.tags, name)
     target: Session = template.sagemaker_session
     existing = _existing_after_check(target, template, checked, name)
-    rate_limiter = _rate_limiter(target, rate)
+    rate_limiter = creation_limiter(target, rate)
     submission = FleetSubmission(
         target,
         template,
@@ -499,15 +507,6 @@ def _check_arguments(processor: object, rate: object, progress: object) -> None:
         raise ConfigurationError(
             f"processor: must be a processor, such as a ScriptProcessor, not {type_name(processor)}"
         )
-
-
-def _rate_limiter(session: Session, rate: float | None) -> AdaptiveRateLimiter | None:
-    """Return the limiter of creations: the session's own, or one with the user's rate; None for no limit."""
-    if rate is None:
-        return session.api.rate_limiter("CreateProcessingJob")
-    # AWS's token bucket holds the calls of one second. Our bucket is smaller by one call, because calls do not arrive
-    # as evenly as they are sent.
-    return AdaptiveRateLimiter(rate, max(1.0, rate - 1.0), fastest=rate)
 
 
 def _submit_all_now(fleet: Fleet, submission: FleetSubmission, *, tagged: bool, quiet: bool) -> None:
@@ -588,16 +587,6 @@ def _is_unsuccessful(job: ProcessingJob) -> bool:
     """Return whether this process has observed that a job failed or was stopped."""
     outcome = job.watch_state.outcome
     return outcome is not None and outcome.description.get("ProcessingJobStatus") in UNSUCCESSFUL
-
-
-def _nothing_submitted(name: str, errors: Sequence[Exception]) -> SubmissionError:
-    error = SubmissionError(
-        f"none of the {len(errors)} jobs of {name} could be submitted; the first error: {errors[0]}",
-        job_name=name,
-        code=getattr(errors[0], "code", None),
-    )
-    error.__cause__ = errors[0]
-    return error
 
 
 def _stop(job: ProcessingJob) -> Exception | None:

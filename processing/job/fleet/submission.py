@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing._utils.forks import reset_after_fork
-from processing.aws.rate_limit import FairLock
+from processing.aws.rate_limit import AdaptiveRateLimiter, FairLock
 from processing.exceptions import CredentialsError, NameTakenError, SubmissionError
 from processing.job.fleet.attached import AttachedJobs
 from processing.job.fleet.attempts import latest_attempt, next_attempt
@@ -30,7 +30,7 @@ from processing.job.start import job_exists
 from processing.job.submit import SubmissionCancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from processing.aws.rate_limit import RateLimiter
     from processing.clock import Clock
@@ -437,3 +437,23 @@ def with_tag(tags: Any, name: str) -> Any:
     if tags is None or isinstance(tags, (list, tuple)):
         return [*(tags or ()), {"Key": FLEET_TAG, "Value": name}]
     return {**tags, FLEET_TAG: name}
+
+
+def creation_limiter(session: Session, rate: float | None) -> AdaptiveRateLimiter | None:
+    """Return the limiter of creations: the session's own, or one with the user's rate; None for no limit."""
+    if rate is None:
+        return session.api.rate_limiter("CreateProcessingJob")
+    # AWS's token bucket holds the calls of one second. Our bucket is smaller by one call, because calls do not arrive
+    # as evenly as they are sent.
+    return AdaptiveRateLimiter(rate, max(1.0, rate - 1.0), fastest=rate)
+
+
+def nothing_submitted(name: str, errors: Sequence[Exception]) -> SubmissionError:
+    """Return the error of a fleet without a job. Its cause is the first of the errors."""
+    error = SubmissionError(
+        f"none of the {len(errors)} jobs of {name} could be submitted; the first error: {errors[0]}",
+        job_name=name,
+        code=getattr(errors[0], "code", None),
+    )
+    error.__cause__ = errors[0]
+    return error
