@@ -25,30 +25,73 @@ class Digest(Protocol):
         """Return the checksum of the bytes so far, big-endian."""
 
 
-class _Crc:
-    """An incremental CRC over a function with the signature of `zlib.crc32`.
+class Crc:
+    """An incremental CRC, to which the CRC of the bytes that follow can be appended.
 
     Args:
-        function: returns the CRC of bytes that follow those with the given CRC.
+        function: returns the CRC of bytes that follow those with the given CRC, as `zlib.crc32` does.
         width: the bytes of the checksum.
+        polynomial: the divisor, with the coefficient of the highest power in the lowest bit.
     """
 
-    def __init__(self, function: Callable[[bytes | memoryview, int], int], width: int) -> None:
+    def __init__(self, function: Callable[[bytes | memoryview, int], int], width: int, polynomial: int) -> None:
         self._function = function
         self._width = width
+        self._polynomial = polynomial
         self._value = 0
+        self.size = 0
+        """The number of bytes."""
 
     def update(self, data: bytes | memoryview, /) -> None:
+        """Add bytes."""
         self._value = self._function(data, self._value)
+        self.size += len(data)
+
+    def append(self, following: Crc) -> None:
+        """Add bytes by their CRC.
+
+        A CRC is a remainder of the bytes as a polynomial over GF(2). Bytes that follow multiply it by a power of x.
+        """
+        bits = 8 * self._width
+        factor = _power_of_x(8 * following.size, self._polynomial, bits)
+        self._value = _multiply(self._value, factor, self._polynomial, bits) ^ following._value
+        self.size += following.size
 
     def digest(self) -> bytes:
+        """Return the checksum of the bytes so far, big-endian."""
         return self._value.to_bytes(self._width, "big")
+
+
+def _multiply(a: int, b: int, polynomial: int, bits: int) -> int:
+    """Return the product of two polynomials, modulo a third one. Their highest bits are the coefficients of 1."""
+    product = 0
+    for position in reversed(range(bits)):
+        if a >> position & 1:
+            product ^= b
+        b = b >> 1 ^ (polynomial if b & 1 else 0)
+    return product
+
+
+@functools.lru_cache(maxsize=16)  # nearly all ranges of an object have one size
+def _power_of_x(exponent: int, polynomial: int, bits: int) -> int:
+    """Return a power of x, modulo a polynomial, by squaring."""
+    power, square = 1 << bits - 1, 1 << bits - 2
+    while exponent:
+        if exponent & 1:
+            power = _multiply(power, square, polynomial, bits)
+        square = _multiply(square, square, polynomial, bits)
+        exponent >>= 1
+    return power
 
 
 _HASHES = frozenset({"md5", "sha1", "sha256", "sha512"})
 
-# The CRCs that need compiled code, with their bytes: pure Python computes them at 7 MB/s.
-_AWSCRT_WIDTHS: Mapping[str, int] = {"crc32c": 4, "crc64nvme": 8}
+POLYNOMIALS: Mapping[str, tuple[int, int]] = {
+    "crc32": (4, 0xEDB88320),
+    "crc32c": (4, 0x82F63B78),
+    "crc64nvme": (8, 0x9A6C9329AC4BC9B5),
+}
+"""By CRC: the width in bytes, and the polynomial."""
 
 
 def digest_factory(algorithm: str) -> Callable[[], Digest] | None:
@@ -61,12 +104,13 @@ def digest_factory(algorithm: str) -> Callable[[], Digest] | None:
         import hashlib  # every supervisor imports this module, and OpenSSL takes a tenth of its start
 
         return functools.partial(getattr(hashlib, algorithm), usedforsecurity=False)
-    if algorithm == "crc32":
-        return functools.partial(_Crc, zlib.crc32, 4)
-    if algorithm not in _AWSCRT_WIDTHS:
+    if algorithm not in POLYNOMIALS:
         return None
     try:
-        function = getattr(importlib.import_module("awscrt.checksums"), algorithm)
+        # Pure Python computes the CRCs that zlib lacks at 7 MB/s.
+        function = (
+            zlib.crc32 if algorithm == "crc32" else getattr(importlib.import_module("awscrt.checksums"), algorithm)
+        )
     except (ImportError, AttributeError):  # the latter: an old awscrt has no crc64nvme
         return None
-    return functools.partial(_Crc, function, _AWSCRT_WIDTHS[algorithm])
+    return functools.partial(Crc, function, *POLYNOMIALS[algorithm])

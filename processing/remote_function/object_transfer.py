@@ -24,12 +24,13 @@ from processing.exceptions import (
     ServiceError,
     StagingError,
 )
-from processing.staging.downloads import fetch_range, get_object
+from processing.staging.downloads import get_object
 from processing.staging.error_text import failure_reason
 from processing.staging.multipart import MultipartUpload
 from processing.staging.objects import encryption_params, object_params
 from processing.staging.pending_uploads import Upload
 from processing.staging.progress import ProgressMeter
+from processing.staging.ranges import fetch_range
 from processing.staging.source_file import RangeFile
 from processing.staging.thread_pool import MB, SMALL_FILE, TransferPool
 from processing.staging.transfers import SINGLE_PUT
@@ -335,15 +336,8 @@ class _RangedRead:
                 future.cancel()
 
     def _fetch(self, wanted: range) -> None:
-        position = wanted.start
-
-        def receive(block: bytes) -> None:
-            nonlocal position
-            end = position + len(block)
-            self._view[position:end] = block
-            position = end
-
-        fetch_range(self._api, self._params, wanted, self._object_size, receive, self._pool.record_failure)
+        memory = self._view[wanted.start : wanted.stop]
+        fetch_range(self._api, self._params, wanted, self._object_size, memory, on_failure=self._pool.record_failure)
 
 
 def _pool(api: RetryingApi, work: Callable[[Any], Callable[[], object]]) -> TransferPool[Any]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+import sys
+from typing import TYPE_CHECKING, Any
 
-from processing.aws.checksums import digest_factory
+from processing.aws.checksums import Crc, digest_factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,14 +27,90 @@ MD5 = re.compile(r"[0-9a-f]{32}")
 _ALGORITHMS = ("crc32", "sha256", "sha1", "crc32c", "crc64nvme")
 
 
-class ChecksumVerifier(Protocol):
-    """Receives an object's bytes in order, and then compares them with the checksum in S3."""
+class PartDigests:
+    """The digests of consecutive bytes, one for each part of the object.
+
+    Args:
+        algorithm: makes an incremental digest.
+        part_size: the bytes of every part but the last.
+        start: the position of the first byte.
+    """
+
+    def __init__(self, algorithm: Callable[[], Digest], part_size: int, start: int = 0) -> None:
+        self._algorithm = algorithm
+        self._part_size = part_size
+        self._left = part_size - start % part_size  # bytes until the end of the part
+        self._digests = [algorithm()]
 
     def update(self, block: bytes | memoryview) -> None:
         """Add bytes."""
+        position = 0
+        while position < len(block):
+            if not self._left:
+                self._digests.append(self._algorithm())
+                self._left = self._part_size
+            piece = block[position : position + self._left]
+            self._digests[-1].update(piece)
+            position += len(piece)
+            self._left -= len(piece)
+
+    def append(self, following: PartDigests) -> None:
+        """Add the bytes that follow, by their CRCs."""
+        first, *others = following._digests
+        last = self._digests[-1]
+        assert isinstance(last, Crc)
+        assert isinstance(first, Crc)
+        if self._left:
+            last.append(first)
+        else:
+            self._digests.append(first)
+        self._digests += others
+        self._left = following._left
+
+    def digests(self) -> list[bytes]:
+        """Return the digests of the parts."""
+        return [digest.digest() for digest in self._digests]
+
+
+class ChecksumVerifier:
+    """Receives an object's bytes in order, or the CRCs of its ranges, and compares them with the checksum in S3.
+
+    Args:
+        algorithm: makes an incremental digest.
+        expected: the checksum in S3.
+        part_size: the bytes of every part but the last, if the checksum is one of the parts' checksums.
+    """
+
+    def __init__(self, algorithm: Callable[[], Digest], expected: str, part_size: int | None = None) -> None:
+        self._algorithm = algorithm
+        self._expected, _, self._count = expected.partition("-")
+        self._part_size = part_size or sys.maxsize
+        self._received = PartDigests(algorithm, self._part_size)
+
+    def update(self, block: bytes | memoryview) -> None:
+        """Add bytes."""
+        self._received.update(block)
+
+    def range_digests(self, start: int) -> PartDigests | None:
+        """Return the digests for a range of bytes; None if the algorithm needs all bytes in order.
+
+        Args:
+            start: the position of the range.
+        """
+        return PartDigests(self._algorithm, self._part_size, start) if isinstance(self._algorithm(), Crc) else None
+
+    def append(self, following: PartDigests) -> None:
+        """Add the bytes of a range by their digests."""
+        self._received.append(following)
 
     def matches(self) -> bool:
         """Return whether all bytes added so far match the checksum."""
+        digests = self._received.digests()
+        if not self._count:
+            return self._expected in _texts(digests[0])
+        whole = self._algorithm()
+        whole.update(b"".join(digests))
+        return len(digests) == int(self._count) and self._expected in _texts(whole.digest())
 
 
 def new_verifier(found: Mapping[str, Any], part_size: Callable[[], int | None]) -> ChecksumVerifier | None:
@@ -46,59 +123,13 @@ def new_verifier(found: Mapping[str, Any], part_size: Callable[[], int | None]) 
     claims = [*_checksums(found), *_etag(found)]
     for algorithm, expected in claims:
         if "-" not in expected:
-            return _ObjectVerifier(algorithm, expected)
+            return ChecksumVerifier(algorithm, expected)
     for algorithm, expected in claims:
         size, count = part_size(), int(expected.rpartition("-")[2])
         # The boundaries are known only if all parts but the last have the size of the first.
         if size and (count - 1) * size < int(found["ContentLength"]) <= count * size:
-            return _CompositeVerifier(algorithm, expected, size)
+            return ChecksumVerifier(algorithm, expected, size)
     return None
-
-
-class _ObjectVerifier:
-    def __init__(self, algorithm: Callable[[], Digest], expected: str) -> None:
-        self._hash = algorithm()
-        self._expected = expected
-
-    def update(self, block: bytes | memoryview) -> None:
-        self._hash.update(block)
-
-    def matches(self) -> bool:
-        return self._expected in _texts(self._hash.digest())
-
-
-class _CompositeVerifier:
-    """Verifier for a checksum of the parts' checksums."""
-
-    def __init__(self, algorithm: Callable[[], Digest], expected: str, part_size: int) -> None:
-        self._algorithm = algorithm
-        self._expected, _, self._count = expected.rpartition("-")
-        self._part_size = part_size
-        self._digests: list[bytes] = []
-        self._hash = algorithm()
-        self._left = part_size
-
-    def update(self, block: bytes | memoryview) -> None:
-        position = 0
-        while position < len(block):
-            piece = block[position : position + self._left]
-            self._hash.update(piece)
-            position += len(piece)
-            self._left -= len(piece)
-            if not self._left:
-                self._next_part()
-
-    def matches(self) -> bool:
-        if self._left < self._part_size:
-            self._next_part()
-        whole = self._algorithm()
-        whole.update(b"".join(self._digests))
-        return len(self._digests) == int(self._count) and self._expected in _texts(whole.digest())
-
-    def _next_part(self) -> None:
-        self._digests.append(self._hash.digest())
-        self._hash = self._algorithm()
-        self._left = self._part_size
 
 
 def _texts(digest: bytes) -> tuple[str, str]:

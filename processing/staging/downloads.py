@@ -18,12 +18,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from processing.aws.refusals import add_explanation
-from processing.aws.retry import error_code
 from processing.aws.truncation import check_response
 from processing.exceptions import StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging.checksums import new_verifier
 from processing.staging.objects import head_object, object_params, shared_params
+from processing.staging.ranges import PIECE, fetch_range, is_fast
 from processing.staging.thread_pool import MB, SMALL_FILE, TransferPool
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from processing.aws.retry import Failure, RetryingApi
-    from processing.staging.checksums import ChecksumVerifier
+    from processing.staging.checksums import ChecksumVerifier, PartDigests
     from processing.staging.listing import Download
     from processing.staging.objects import ExpectedOwner
     from processing.staging.progress import ProgressMeter
@@ -45,9 +45,6 @@ logger = logging.getLogger(__name__)
 # Ranges are written in order: with twenty of them in the memory of the pool, a slow one holds up few others.
 _RANGE_SIZE = 4 * MB
 _BLOCK = MB  # bytes of a file that are read and hashed at a time
-# Bytes that are received at a time, and written. A larger write makes Linux look for larger pages of memory: 8 MB at a
-# time cost four times the processor time once memory is fragmented.
-_PIECE = MB // 4
 
 
 def get_object(
@@ -155,6 +152,9 @@ _VERIFIED_BY_BOTOCORE = frozenset({"ChecksumCRC32", "ChecksumSHA1", "ChecksumSHA
 CHECKSUM_MISMATCH = "the received bytes do not match the checksum in S3"
 
 
+_Range = tuple[bytearray, "PartDigests | None"]
+
+
 class RangedDownload:
     """The download of one large object in ranges."""
 
@@ -209,17 +209,19 @@ class RangedDownload:
 
         Ranges are fetched ahead as far as the pool has memory for them. Writing the first one releases its memory.
         """
-        ahead: deque[tuple[int, Future[bytearray]]] = deque()
+        ahead: deque[tuple[int, Future[_Range]]] = deque()
 
         def write_first() -> None:
             size, future = ahead.popleft()
             try:
-                buffer = future.result()
-                for start in range(0, size, _PIECE):
-                    piece = memoryview(buffer)[start : min(start + _PIECE, size)]
+                buffer, digests = future.result()
+                for start in range(0, size, PIECE):
+                    piece = memoryview(buffer)[start : min(start + PIECE, size)]
                     write_block(file, piece)
-                    if verifier is not None:
+                    if verifier is not None and digests is None:
                         verifier.update(piece)
+                if verifier is not None and digests is not None:
+                    verifier.append(digests)
                 self._buffers.append(buffer)
             finally:
                 self._pool.release_memory(size)
@@ -230,7 +232,7 @@ class RangedDownload:
                 # Wait for memory only if this download holds none: its own memory becomes free by writing.
                 while not self._pool.acquire_memory(size, wait=not ahead):
                     write_first()
-                ahead.append((size, self._pool.submit(functools.partial(self._fetch, start, size))))
+                ahead.append((size, self._pool.submit(functools.partial(self._fetch, start, size, verifier))))
                 while ahead and ahead[0][1].done():
                     write_first()
             while ahead:
@@ -243,81 +245,24 @@ class RangedDownload:
     def _release(self, size: int, _future: object) -> None:
         self._pool.release_memory(size)
 
-    def _fetch(self, start: int, size: int) -> bytearray:
-        """Return a buffer whose first bytes are the range."""
+    def _fetch(self, start: int, size: int, verifier: ChecksumVerifier | None) -> _Range:
+        """Return a buffer whose first bytes are the range, with the digests of the range."""
         try:
             buffer = self._buffers.pop()
         except IndexError:
             buffer = bytearray(min(_RANGE_SIZE, self._size))
-        received = 0
-
-        def receive(block: bytes) -> None:
-            nonlocal received
-            buffer[received : received + len(block)] = block
-            received += len(block)
-
+        digests = verifier.range_digests(start) if verifier is not None and is_fast() else None
         fetch_range(
             self._downloader.api,
             self._params,
             range(start, start + size),
             self._size,
-            receive,
+            memoryview(buffer)[:size],
+            None if digests is None else digests.update,
             self._pool.record_failure,
         )
         self._pool.record_arrival(size)
-        return buffer
-
-
-def fetch_range(
-    api: RetryingApi,
-    params: Mapping[str, Any],
-    wanted: range,
-    object_size: int,
-    receive: Callable[[bytes], object],
-    on_failure: Callable[[Failure], None] | None = None,
-) -> None:
-    """Get a range of an object. If the body breaks off, continue at that byte.
-
-    Args:
-        api: the calls to S3.
-        params: the parameters of GetObject. IfMatch among them keeps bytes of different contents apart.
-        wanted: the positions of the bytes.
-        object_size: the size of the whole object.
-        receive: called with the blocks, in order.
-        on_failure: called for every failed attempt.
-
-    Raises:
-        StagingError: the object changed, or S3 sent another range.
-    """
-    start = wanted.start
-
-    def get() -> None:
-        nonlocal start
-        if wanted.start < start == wanted.stop:
-            return  # the last attempt failed after the last byte
-        client = api.client("s3")  # a later try may have another one, with renewed credentials
-        byte_range = f"bytes={start}-{wanted.stop - 1}"
-        answer = client.get_object(**params, Range=byte_range)
-        check_response(client, "GetObject", answer)
-        with contextlib.closing(answer["Body"]) as body:
-            if answer.get("ContentRange") != f"{byte_range.replace('=', ' ')}/{object_size}":
-                raise StagingError("S3 sent another range than the requested one")
-            for block in _blocks(body):
-                receive(block)
-                start += len(block)
-
-    try:
-        api.attempt("GetObject", get, on_failure=on_failure)
-    except Exception as error:
-        if error_code(error) in {"PreconditionFailed", "412"}:
-            raise StagingError("the object changed while it was downloaded") from error
-        raise
-
-
-def _blocks(body: Any) -> Iterator[bytes]:
-    """Yield the blocks of a body as they arrive, so that received bytes need not be fetched again."""
-    while block := body.read(_PIECE):
-        yield block
+        return buffer, digests
 
 
 def write_block(file: BinaryIO, block: bytes | memoryview) -> None:

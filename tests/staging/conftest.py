@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+import struct
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from processing.testing.wire import Transport
 
 BUCKET = "a-users-bucket"
+RESET = "x-reset"  # a header of half an answer whose connection is reset after it
 
 
 class Moto:
@@ -57,6 +61,16 @@ class Wire:
     def instead(self, operation: str, act: Callable[[Any], Any], times: int = 1) -> None:
         """Let the next requests of an operation be answered by what `act` returns or raises; None: the server does."""
         self._instead += [(operation, act)] * times
+
+    def reset(self, operation: str) -> None:
+        """Let the next answer break off in the middle, by a reset of its connection if there is one."""
+
+        def half(request: Any) -> Any:
+            whole = self._transport.send(request)
+            headers = {**dict(whole.headers.items()), "Content-Length": str(len(whole.content)), RESET: "yes"}
+            return respond(request, whole.status_code, headers, whole.content[: len(whole.content) // 2])
+
+        self.instead(operation, half)
 
     def error(self, operation: str, status: int, code: str, times: int = 1, **headers: str) -> None:
         """Let the next requests of an operation be answered with an error of S3's."""
@@ -89,6 +103,7 @@ class Recorded:
         self.wire = wire
         self.by_obstore: Counter[str] = Counter()
         self.requests: list[tuple[str, str, dict[str, str]]] = []  # operation, key, headers: obstore's
+        self.connections = 0
         self.lock = threading.Lock()
 
 
@@ -96,6 +111,11 @@ def _handler(recorded: Recorded) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True  # head and body are sent one after the other
+
+        def setup(self) -> None:
+            super().setup()
+            with recorded.lock:
+                recorded.connections += 1
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -129,6 +149,9 @@ def _handler(recorded: Recorded) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
             # Half an answer ends with its connection; to end another unsaid would fail the next request on it.
             self.close_connection = self.command != "HEAD" and str(length) != str(len(content))
+            if RESET in found.headers:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                os.close(self.connection.detach())
 
         do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815 - names that the base class looks for
 

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import threading
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing import StagingError
+from processing.aws import checksums
 from processing.request.s3_uri import S3Uri
 from processing.staging import downloads, listing, multipart, pending_uploads, transfers
+from processing.staging import ranges as range_requests
 from processing.staging import thread_pool as pool
 from processing.staging.checksums import new_verifier
 from processing.staging.pending_uploads import PendingUploads, Upload
@@ -690,7 +693,8 @@ class TestLargeDown:
     def small_ranges(self, monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
         """Ranges small enough for many of them, and an object that has a checksum of the whole."""
         monkeypatch.setattr(downloads, "_RANGE_SIZE", 256 * KB)
-        monkeypatch.setattr(downloads, "_PIECE", 64 * KB)
+        monkeypatch.setattr(downloads, "PIECE", 64 * KB)
+        monkeypatch.setattr(range_requests, "PIECE", 64 * KB)
         session.client("s3").put_object(Bucket=BUCKET, Key="x", Body=self.BODY, ChecksumAlgorithm="CRC32")
 
     def get(self, session: Session, to: Path, **options: Any) -> None:
@@ -761,6 +765,28 @@ class TestLargeDown:
         assert self.names(tmp_path) == ["x"]
         assert (tmp_path / "x").read_bytes() == self.BODY
         assert wire.calls.count("GetObject") == (4 if left == "right" else 6)
+
+    def test_a_connection_is_used_again(
+        self, request: pytest.FixtureRequest, session: Session, server: str, tmp_path: Path
+    ) -> None:
+        """Ranges that follow each other need one connection."""
+        if server.startswith("engine by"):
+            recorded = request.getfixturevalue("http")[1]
+            before = recorded.connections
+            self.get(session, tmp_path, workers=1)
+            assert recorded.connections - before <= 1
+            assert (tmp_path / "x").read_bytes() == self.BODY
+
+    @pytest.mark.parametrize("transfers", ["", "botocore"])
+    def test_a_reset(
+        self, session: Session, wire: Any, tmp_path: Path, transfers: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A range whose connection is reset is gone on with, whoever receives its bytes."""
+        monkeypatch.setenv("PROCESSING_TRANSFERS", transfers)
+        wire.reset("GetObject")
+        self.get(session, tmp_path)
+        assert wire.calls.count("GetObject") == 7
+        assert (tmp_path / "x").read_bytes() == self.BODY
 
     def test_another_version(self, session: Session, wire: Any, tmp_path: Path) -> None:
         """An object that is replaced while it comes is an error; of the new one nothing is mixed with the old one."""
@@ -834,6 +860,69 @@ def test_verification_of_downloads(found: dict[str, Any], verified: bool | None)
         for start in range(0, len(whole), 100_000):
             verifier.update(whole[start : start + 100_000])
         assert verifier.matches() is verified
+
+
+def _crc(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("size", [7, 1000, 300 * KB, 400_000])
+@pytest.mark.parametrize(
+    "expected",
+    [
+        base64.b64encode(_crc(b"".join(PARTS))).decode(),
+        base64.b64encode(_crc(b"".join(map(_crc, PARTS)))).decode() + "-3",
+    ],
+)
+def test_checksums_of_ranges(expected: str, size: int) -> None:
+    """CRCs of ranges that were computed apart make the CRC of the whole, or those of the parts."""
+    whole = b"".join(PARTS)
+    for damage, matches in ((b"", True), (b"x", False)):
+        verifier = new_verifier({"ContentLength": len(whole), "ChecksumCRC32": expected}, lambda: len(PARTS[0]))
+        assert verifier is not None
+        verifier.update(whole[:size])  # as of an earlier attempt
+        for start in range(size, len(whole), size):
+            digests = verifier.range_digests(start)
+            assert digests is not None
+            received = whole[start : start + size]
+            digests.update(received[:5])
+            digests.update(damage + received[5 + len(damage) :])
+            verifier.append(digests)
+        assert verifier.matches() is matches
+
+
+def test_hashes_need_all_bytes_in_order() -> None:
+    """An MD5 cannot be put together from those of ranges."""
+    verifier = new_verifier({"ContentLength": 1, "ETag": f'"{_md5(b"x").hex()}"'}, lambda: None)
+    assert verifier is not None
+    assert verifier.range_digests(0) is None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "check"),
+    [("crc32", 0xCBF43926), ("crc32c", 0xE3069283), ("crc64nvme", 0xAE8B14860A799888)],
+)
+def test_every_crc_can_be_appended(algorithm: str, check: int) -> None:
+    """The polynomials are right: the CRC of the standard text comes from those of its parts."""
+    width, polynomial = checksums.POLYNOMIALS[algorithm]
+    ones = (1 << 8 * width) - 1
+
+    def compute(data: bytes | memoryview, value: int) -> int:
+        value ^= ones
+        for byte in data:
+            value ^= byte
+            for _ in range(8):
+                value = value >> 1 ^ (polynomial if value & 1 else 0)
+        return value ^ ones
+
+    parts = [checksums.Crc(compute, width, polynomial) for _ in range(4)]
+    for crc, data in zip(parts, [b"123", b"45678", b"", b"9"], strict=True):
+        crc.update(data)
+    whole, *others = parts
+    for other in others:
+        whole.append(other)
+    assert whole.digest() == check.to_bytes(width, "big")
+    assert whole.size == 9
 
 
 class TestCopies:
@@ -993,6 +1082,7 @@ def test_a_failure_after_the_last_byte_of_a_range_asks_for_no_empty_range(local_
         parsed["Body"] = BreakingBody(parsed["Body"])
 
     client.meta.events.register("after-call.s3.GetObject", break_body)
-    received = bytearray()
-    downloads.fetch_range(local_session.api, {"Bucket": bucket, "Key": "key"}, range(4, 10), 10, received.extend)
+    received = bytearray(6)
+    wanted = {"Bucket": bucket, "Key": "key"}
+    range_requests.fetch_range(local_session.api, wanted, range(4, 10), 10, memoryview(received))
     assert (bytes(received), ranges) == (b"456789", ["bytes 4-9/10"])
