@@ -693,8 +693,8 @@ class TestLargeDown:
     def small_ranges(self, monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
         """Ranges small enough for many of them, and an object that has a checksum of the whole."""
         monkeypatch.setattr(downloads, "_RANGE_SIZE", 256 * KB)
-        monkeypatch.setattr(downloads, "PIECE", 64 * KB)
-        monkeypatch.setattr(range_requests, "PIECE", 64 * KB)
+        monkeypatch.setattr(downloads, "_PIECE", 64 * KB)
+        monkeypatch.setattr(range_requests, "_PIECE", 64 * KB)
         session.client("s3").put_object(Bucket=BUCKET, Key="x", Body=self.BODY, ChecksumAlgorithm="CRC32")
 
     def get(self, session: Session, to: Path, **options: Any) -> None:
