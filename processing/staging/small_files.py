@@ -13,6 +13,7 @@ import importlib.util
 import logging
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,7 +44,10 @@ over a round trip of 30 ms. Further ones would only wait for the CPU.
 OBSTORE_REQUESTS = 256
 """Requests in flight with obstore."""
 
-_FEW_FILES = 16  # botocore sends this many files in the time that obstore takes to load
+# For a few files nothing is prepared that does not pay off, which saves a warm `run()` 1 ms. botocore sends 16 files in
+# the time that obstore takes to load. 8 requests are sent before the first one is answered and could be repeated.
+_FEW_FOR_OBSTORE = 16
+_FEW_FOR_TEMPLATES = 8
 _MAX_FAILURES = 8  # consecutive failures after which botocore sends all other files
 
 _PLAIN_GET = frozenset({"Bucket", "Key", "ExpectedBucketOwner"})  # the parameters of GetObject that obstore supports
@@ -83,11 +87,12 @@ class SmallFiles:
         self._failed_in_a_row = 0
 
     @classmethod
-    def from_environment(cls, api: RetryingApi) -> SmallFiles:
+    def from_environment(cls, api: RetryingApi, files: int | None = None) -> SmallFiles:
         """Return the transport that PROCESSING_TRANSFERS selects.
 
         Args:
             api: the calls to S3.
+            files: the number of files, if it is known already.
 
         Raises:
             ConfigurationError: the variable has an unknown value, or `fast` is selected and obstore is not installed.
@@ -97,15 +102,17 @@ class SmallFiles:
             raise ConfigurationError(
                 f"PROCESSING_TRANSFERS: must be one of {', '.join(map(repr, _CHOICES))}, not {choice!r}"
             )
-        installed = importlib.util.find_spec("obstore") is not None
+        count = files if choice == "auto" and files is not None else sys.maxsize
+        wants_obstore = choice == "fast" or (choice == "auto" and count > _FEW_FOR_OBSTORE)
+        installed = wants_obstore and importlib.util.find_spec("obstore") is not None
         if choice == "fast" and not installed:
             raise ConfigurationError(
                 "PROCESSING_TRANSFERS: 'fast' needs obstore; install it with `pip install sm-processing[fast]`"
             )
-        if choice == "botocore" or api.boto_session is None:
+        if choice == "botocore" or api.boto_session is None or count <= _FEW_FOR_TEMPLATES:
             return cls(api)
-        obstore = ObstoreClient.for_api(api) if installed and choice in {"auto", "fast"} else None
-        return cls(api, obstore, templates=True, few_files=_FEW_FILES if choice == "auto" else 0)
+        obstore = ObstoreClient.for_api(api) if installed else None
+        return cls(api, obstore, templates=True, few_files=_FEW_FOR_OBSTORE if choice == "auto" else 0)
 
     def __enter__(self) -> SmallFiles:
         if self._obstore is not None or self._use_templates:

@@ -73,8 +73,7 @@ def upload_all(
         return
     sizes = [upload.size for upload in uploads]
     total = None if None in sizes else sum(cast("list[int]", sizes))
-    with SmallFiles.from_environment(api) as small_files:
-        small_files.expect_files(len(uploads))
+    with SmallFiles.from_environment(api, len(uploads)) as small_files:
         meter = ProgressMeter(progress, api.clock, len(uploads), total)
         uploader = Uploader(api, expected_owner, small_files, meter, workers)
         failures = uploader.pool.run(uploads)

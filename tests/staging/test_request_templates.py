@@ -123,6 +123,16 @@ class TestUp:
         assert repeated == sent(wire, "PutObject")
         assert stored(session) == CONTENTS
 
+    @pytest.mark.parametrize(("count", "by_botocore"), [(8, 8), (9, 1)])
+    def test_a_few_files(
+        self, session: Session, tmp_path: Path, monkeypatch: Any, own: Any, count: int, by_botocore: int
+    ) -> None:
+        """botocore sends files that are all on their way before an answer shows a request to repeat."""
+        monkeypatch.setenv("PROCESSING_TRANSFERS", "auto")
+        upload(session, uploads(tmp_path / "in")[:count])
+        assert own() == by_botocore
+        assert len(stored(session)) == count
+
     def test_content_that_is_there(self, session: Session, tmp_path: Path, own: Any) -> None:
         """An object whose key names the content may have been put by another process: no error, and no second put."""
         tree: Any = S3Uri(BUCKET, "p")  # any will do: the listing has been made
