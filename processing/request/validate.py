@@ -109,17 +109,20 @@ def find_problems(
     of_extra = list(_extra(request))
     checked = attrs.evolve(request, extra=None) if of_extra else request
     named = {problem.partition(": ")[0] for problem in problems}
-    for field, text in _rule_findings(checked, region, sizes or {}):
+    sent = checked.to_boto()
+    for field, text in _rule_findings(checked, sent, region, sizes or {}):
         if field not in named:
             problems.append(text)
             named.add(field)
-    for field, text in _model_findings(checked, service_model, named, file_uris=file_uris):
+    for field, text in _model_findings(checked, sent, service_model, named, file_uris=file_uris):
         problems.append(f"{field}: {text}")
     return tuple(dict.fromkeys([*problems, *of_extra]))
 
 
 def _extra(request: ProcessingRequest) -> Iterator[str]:
-    for place, target, text in extras.find_problems(request.extra or {}, request.without_extra()):
+    if not request.extra:
+        return
+    for place, target, text in extras.find_problems(request.extra, request.without_extra()):
         of_parameter = f"is set by the parameter {field_name(target)}; give it there"
         yield f"{_extra_name(place)}: {of_parameter if text == extras.SET_BY_PARAMETER else text}"
 
@@ -130,10 +133,10 @@ def _extra_name(place: Path) -> str:
 
 
 def _rule_findings(
-    request: ProcessingRequest, region: str | None, sizes: Mapping[int, int]
+    request: ProcessingRequest, sent: Mapping[str, Any], region: str | None, sizes: Mapping[int, int]
 ) -> Iterator[tuple[str, str]]:
     """Yield the field and the text of each broken rule."""
-    extra, sent = request.extra or {}, request.to_boto()
+    extra = request.extra or {}
 
     def name(path: Path) -> str:
         place = extras.place_in_extra(path, extra, sent)
@@ -146,12 +149,12 @@ def _rule_findings(
 
 
 def _model_findings(
-    request: ProcessingRequest, service_model: Any, named: set[str], *, file_uris: bool
+    request: ProcessingRequest, sent: Mapping[str, Any], service_model: Any, named: set[str], *, file_uris: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield the field and the text of each finding for fields that have none yet: the others have better words."""
     model = service_model or processing_model()
     shape: Any = model.operation_model("CreateProcessingJob").input_shape
-    extra, sent = request.extra or {}, request.to_boto()
+    extra = request.extra or {}
     found = violations(shape, sent)
     sized = {violation.path for violation in found if violation.kind in {"longest", "shortest"}}
     for violation in found:
