@@ -48,12 +48,20 @@ def test_a_worker_has_room_for_an_executor(properties: dict[str, str], share: tu
         (f"{TRACEBACK}KeyError: 1\n\nDuring ...\n\n{TRACEBACK}OSError: 2\nat x\n", "", ": OSError: 2"),
         ("", 'x\nException in thread "main" a.B: c\n\tat d\n', ": a.B: c"),
         ("", "Error: Failed to load class a.Main.\n", ": Error: Failed to load class a.Main."),
-        ("x\n", "y\n", "; see the job's log"),
+        ('  File "app.py", line 1\n    x(\n     ^\nSyntaxError: x\n', "", ": SyntaxError: x"),
+        ("usage: app.py\napp.py: error: no --day\n\n", "y\n", "; its last line: app.py: error: no --day"),
+        ("", "y\n", "; see the job's log"),
     ],
 )
 def test_the_exit_message_has_the_last_exception(output: str, errors: str, end: str) -> None:
     """It is that of Python, which Spark sends to the standard output, or that of the JVM."""
     assert describe_failure("/x/app.py", 3, output, errors) == f"AlgorithmError: app.py failed with exit code 3{end}"
+
+
+def test_the_lines_of_a_jar_are_no_reason() -> None:
+    """A JVM ends with lines of Spark's own."""
+    message = "AlgorithmError: app.jar failed with exit code 3; see the job's log"
+    assert describe_failure("/x/app.jar", 3, "x\n", "y\n") == message
 
 
 def test_the_exit_message_is_cut_between_characters(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _TRACEBACK = "Traceback (most recent call last):"
+_SYNTAX = re.compile(r"(Syntax|Indentation|Tab)Error: ")
+"""The last line of an application that Python cannot parse: its output has no traceback."""
 _JVM = ('Exception in thread "main" ', "Error: Failed to load class ", "Error: ")
 _MESSAGE = Path("output", "message")
 
@@ -24,15 +27,20 @@ def describe_failure(application: str, code: int, output: str, errors: str) -> s
         output: the end of its standard output, to which Spark also sends the standard error of Python.
         errors: the end of its standard error.
     """
-    cause = _exception(output.splitlines()) or _jvm_exception(errors.splitlines())
+    lines = output.splitlines()
+    cause = _exception(lines) or _jvm_exception(errors.splitlines())
     text = f"AlgorithmError: {Path(application).name} failed with exit code {code}"
-    return f"{text}: {cause}" if cause else f"{text}; see the job's log"
+    if cause:
+        return f"{text}: {cause}"
+    # `sys.exit("...")` and argparse leave their reason there; a JVM ends with lines of Spark's own.
+    last = next((line.strip() for line in reversed(lines) if line.strip()), None)
+    return f"{text}; its last line: {last}" if last and application.endswith(".py") else f"{text}; see the job's log"
 
 
 def _exception(lines: Sequence[str]) -> str | None:
     """Return the line of the last exception of Python; None if there is none."""
     starts = [number for number, line in enumerate(lines) if line.startswith(_TRACEBACK)]
-    after = lines[starts[-1] + 1 :] if starts else ()
+    after = lines[starts[-1] + 1 :] if starts else [line for line in lines[-1:] if _SYNTAX.match(line)]
     return next((line.strip() for line in after if line.strip() and not line.startswith((" ", "\t"))), None)
 
 
