@@ -58,24 +58,40 @@ def collect_files(parameter: str, values: Any, *, packages: bool) -> SubmitFiles
     if not isinstance(values, (list, tuple)):
         raise ConfigurationError(f"{parameter}: must be a list of paths and S3 URIs, not {shown(values)}")
     uris: list[str] = []
-    members: dict[str, Member] = {}
+    members: list[Member] = []
+    origins: dict[str, str] = {}
     for index, value in enumerate(values):
         field = f"{parameter}[{index}]"
         uri = _uri_of(value, field)
         if uri is not None:
-            uris.append(uri)
+            if _is_first(uri.rpartition("/")[2], uri, origins, field):
+                uris.append(uri)
             continue
         source = resolve_source(value, field)
         assert isinstance(source, LocalSource)
         for member in _members_of(source, field, packages=packages):
             check_name(member.name, field)
-            other = members.setdefault(member.name, member)
-            if other.path != member.path:
-                raise ConfigurationError(
-                    f"{field}: {member.path} and {other.path} are both {member.name} for Spark, which has no folders; "
-                    "rename one"
-                )
-    return SubmitFiles(tuple(uris), tuple(members.values()))
+            if _is_first(member.name, str(member.path), origins, field):
+                members.append(member)
+    return SubmitFiles(tuple(uris), tuple(members))
+
+
+def _is_first(name: str, origin: str, origins: dict[str, str], field: str) -> bool:
+    """Return whether a file is new, and remember its origin. A name without a file, such as `*.jar`, is always new.
+
+    Raises:
+        ConfigurationError: another file has the name.
+    """
+    if not name or "*" in name:
+        return True
+    if name not in origins:
+        origins[name] = origin
+        return True
+    if origins[name] == origin:
+        return False
+    raise ConfigurationError(
+        f"{field}: {origin} and {origins[name]} are both {name} for Spark, which has no folders; rename one"
+    )
 
 
 def _uri_of(value: Any, field: str) -> str | None:

@@ -171,10 +171,11 @@ def test_a_jar_has_its_class_first(jar: SparkJarProcessor) -> None:
 @pytest.mark.usefixtures("code")
 def test_local_files_and_objects_are_mixed(pyspark: PySparkProcessor) -> None:
     """S3 URIs come first, and each local file is named: smspark-submit does not expand a directory beside a URI."""
-    request = pyspark.request("app.py", submit_jars=["jars", "s3://lib/z.jar", "one.jar"])
+    objects = ["s3://lib/z.jar", "s3://lib/one/*.jar", "s3://lib/two/*.jar"]
+    request = pyspark.request("app.py", submit_jars=["jars", *objects, "one.jar", "s3://lib/z.jar", "one.jar"])
     local = [f"{INPUT}/jars/{name}.jar" for name in ("a", "b", "one")]
     assert request.entrypoint is not None
-    assert request.entrypoint[2] == ",".join(["s3://lib/z.jar", *local])
+    assert request.entrypoint[2] == ",".join([*objects, *local])
 
 
 def test_packages_travel_as_archives(code: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -351,6 +352,8 @@ def test_a_missing_image_is_an_error_at_construction(session: Session, options: 
         ({"submit_files": [1]}, r"^submit_files\[0\]: must be a path"),
         ({"submit_files": ["s3://"]}, r"^submit_files\[0\]: .*no bucket"),
         ({"submit_files": ["one.jar", "same/one.jar"]}, r"^submit_files\[1\]: .* are both one\.jar"),
+        ({"submit_jars": ["one.jar", "s3://lib/v2/one.jar"]}, r"^submit_jars\[1\]: s3://lib/.* are both one\.jar"),
+        ({"submit_jars": ["s3://lib/z.jar", "s3a://lib/v2/z.jar"]}, r"^submit_jars\[1\]: .* are both z\.jar"),
         ({"submit_files": ["s3a://lib/a,b"]}, r"^submit_files\[0\]: .*contains ','"),
         ({"submit_files": ["a b.txt"]}, r"^submit_files\[0\]: .*contains ' '"),
         ({"submit_py_files": ["same"]}, r"^submit_py_files\[0\]: .*no package and no \.py"),
