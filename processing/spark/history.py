@@ -58,6 +58,20 @@ exit 1
 """A script that starts the Spark of an image: AWS's is in /usr/lib/spark, that of the Spark project in /opt/spark."""
 
 
+_WATCHED = """\
+exec 3<&0 </dev/null
+{
+    read -r _ <&3 || { rm -rf "$1"; kill "$$"; }
+} >/dev/null 2>&1 &
+shift
+exec "$@" 3<&-
+"""
+"""A script that runs a program, and ends it and removes a folder if the process that started it dies.
+
+That process holds the standard input open, and writes a line before it ends the program itself.
+"""
+
+
 class ServerCommand(NamedTuple):
     """The command of a history server.
 
@@ -105,8 +119,8 @@ class HistoryServer:
             cleanup.callback(command.remove)
             with output.open("wb") as sink:
                 process = subprocess.Popen(  # noqa: S603 - the program of the installed Spark, or of the image
-                    command.argv,
-                    stdin=subprocess.DEVNULL,
+                    _watched(command.argv, private),
+                    stdin=subprocess.PIPE,
                     stdout=sink,
                     stderr=subprocess.STDOUT,
                     env=dict(command.environment),
@@ -174,6 +188,11 @@ def _in_container(sandbox: Sandbox, image: str, folder: Path, port: int) -> Serv
     return ServerCommand(command.argv, command.env, lambda: sandbox.remove(host.key, host.ml_root))
 
 
+def _watched(argv: Sequence[str], folder: Path) -> Sequence[str]:
+    """Return a command whose program does not outlive this process. Windows has no shell for it."""
+    return argv if os.name == "nt" else ["/bin/sh", "-c", _WATCHED, "sh", str(folder), *argv]
+
+
 def _write_settings(folder: Path, logs: str, port: int) -> Path:
     settings = folder / "history.properties"
     settings.write_text(f"spark.history.fs.logDirectory {logs}\nspark.history.ui.port {port}\n", encoding="utf-8")
@@ -219,6 +238,9 @@ def _answers(port: int) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(b"\n")
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)

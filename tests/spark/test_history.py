@@ -6,7 +6,11 @@ A program stands in for Spark's: `SPARK_HOME` names it, as it may name any Spark
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import select
+import signal
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -30,7 +34,8 @@ logs = pathlib.Path(urllib.parse.unquote(settings["spark.history.fs.logDirectory
 if (logs / "broken").exists():
     sys.exit("cannot parse the log")
 files = sorted(str(path.relative_to(logs)) for path in logs.rglob("*") if path.is_file())
-body = json.dumps({"files": files, "words": sys.argv, "variables": dict(os.environ), "logs": str(logs)}).encode()
+body = json.dumps({"files": files, "words": sys.argv, "variables": dict(os.environ), "logs": str(logs),
+    "pid": os.getpid()}).encode()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -103,6 +108,36 @@ def test_the_server_shows_the_logs_and_stops(processor: PySparkProcessor, monkey
     processor.terminate_history_server()
     assert processor.history_server is None
     assert not Path(again["logs"]).exists()
+
+
+OWNER = """\
+import signal, sys
+from processing import LocalSession
+from processing.spark import PySparkProcessor
+
+engine = LocalSession(sys.argv[1], python=sys.executable, container_program="no-program")
+processor = PySparkProcessor(None, "local", 1, "3.3", sagemaker_session=engine)
+print(processor.start_history_server("s3://logs/events"), flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.usefixtures("spark_home")
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_the_server_ends_with_a_killed_process(
+    processor: PySparkProcessor, tmp_path: Path, end: signal.Signals
+) -> None:
+    """A process that is killed, as the kernel of a notebook is, leaves neither a server nor its copies behind."""
+    put_logs(processor, "events/application_1")
+    with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path / "engine")], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        seen = read(owner.stdout.readline().decode().strip())
+        server = os.pidfd_open(seen["pid"])
+        owner.send_signal(end)
+    ended, _, _ = select.select([server], [], [], 60)
+    os.close(server)
+    assert ended != []
+    assert not Path(seen["logs"]).exists()
 
 
 def test_what_is_missing_is_named(
