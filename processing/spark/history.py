@@ -100,15 +100,15 @@ class HistoryServer:
         url: the address for a browser.
 
     Raises:
-        EngineError: there is no Spark or no Java on this machine and no container can run, or the server does not
-            start.
+        EngineError: there is no Spark or no Java on this machine and no container can run, there is no temporary
+            folder, or the server does not start.
         ConfigurationError: the prefix has no event logs.
     """
 
     def __init__(self, session: Session, event_logs: S3Uri, image: str) -> None:
         start = _starter(session, image)
         with contextlib.ExitStack() as cleanup:
-            private = Path(tempfile.mkdtemp(prefix="spark-history-"))
+            private = _private_folder()
             cleanup.callback(shutil.rmtree, private, ignore_errors=True)
             # The user of an image reads the inner folder; other users of this machine do not reach it.
             folder = private / "history"
@@ -134,6 +134,17 @@ class HistoryServer:
     def stop(self) -> None:
         """Stop the server and remove its copy of the logs. A second call does nothing."""
         self._finalizer()
+
+
+def _private_folder() -> Path:
+    """Make a temporary folder that only this user can reach."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="spark-history-"))
+    except OSError as error:
+        raise EngineError(
+            f"the history server has no folder for its copy of the event logs: {error}; TMPDIR names one that can be "
+            "written to"
+        ) from error
 
 
 def _download(session: Session, event_logs: S3Uri, folder: Path) -> None:

@@ -152,6 +152,10 @@ def test_what_is_missing_is_named(
     put_logs(processor, "events/broken")
     with pytest.raises(EngineError, match=r"does not start; its last lines:\ncannot parse the log"):
         processor.start_history_server(uri)
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(spark_home / "none"))
+        with pytest.raises(EngineError, match=r"no folder for its copy .*; TMPDIR names"):
+            processor.start_history_server(uri)
     monkeypatch.setenv("JAVA_HOME", str(spark_home))
     with pytest.raises(
         EngineError,
