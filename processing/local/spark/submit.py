@@ -91,6 +91,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         code = _SparkSubmit(settings, parse_options(arguments[1:])).run()
     except UsageError as error:
         _say(f"{_USAGE}\n\nError: {error}")
+        write_message(settings.ml_root, f"AlgorithmError: {error}")
         code = _USAGE_CODE
     except StopError:
         code = _STOPPED_CODE
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         DependencyError,
         MeetingError,
         event_logs.EventLogError,
+        OSError,  # such as a full disk
     ) as error:
         _say(f"{NAME}: {error}")
         write_message(settings.ml_root, f"AlgorithmError: {error}")
