@@ -97,12 +97,14 @@ def _is_first(name: str, origin: str, origins: dict[str, str], field: str) -> bo
 def _uri_of(value: Any, field: str) -> str | None:
     """Return the URI that Spark reads; None for a local path."""
     if is_s3(value):
-        uri = str(S3Uri.checked(value, field))
+        scheme, location = "s3://", S3Uri.checked(value, field)
     elif isinstance(value, str) and value[: len(_HADOOP_SCHEME)].lower() == _HADOOP_SCHEME:
-        location = S3Uri.checked(f"s3://{value[len(_HADOOP_SCHEME) :]}", field)
-        uri = f"{_HADOOP_SCHEME}{location.bucket}/{location.key}"
+        scheme, location = _HADOOP_SCHEME, S3Uri.checked(f"s3://{value[len(_HADOOP_SCHEME) :]}", field)
     else:
         return None
+    if not location.key or location.key.endswith("/"):
+        raise ConfigurationError(f"{field}: {value!r} names no object, and Spark expands no prefix; name each object")
+    uri = f"{scheme}{location.bucket}/{location.key}"
     check_name(uri, field)
     return uri
 

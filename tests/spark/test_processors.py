@@ -354,6 +354,11 @@ def test_a_missing_image_is_an_error_at_construction(session: Session, options: 
         ({"submit_files": ["one.jar", "same/one.jar"]}, r"^submit_files\[1\]: .* are both one\.jar"),
         ({"submit_jars": ["one.jar", "s3://lib/v2/one.jar"]}, r"^submit_jars\[1\]: s3://lib/.* are both one\.jar"),
         ({"submit_jars": ["s3://lib/z.jar", "s3a://lib/v2/z.jar"]}, r"^submit_jars\[1\]: .* are both z\.jar"),
+        (
+            {"submit_jars": ["s3://lib/jars/"]},
+            r"^submit_jars\[0\]: 's3://lib/jars/' names no object, and Spark expands",
+        ),
+        ({"submit_files": ["s3a://lib"]}, r"^submit_files\[0\]: 's3a://lib' names no object"),
         ({"submit_files": ["s3a://lib/a,b"]}, r"^submit_files\[0\]: .*contains ','"),
         ({"submit_files": ["a b.txt"]}, r"^submit_files\[0\]: .*contains ' '"),
         ({"submit_py_files": ["same"]}, r"^submit_py_files\[0\]: .*no package and no \.py"),
