@@ -37,6 +37,11 @@ class _Module(ModuleType):
             return importlib.import_module(full_name)
         raise AttributeError(explain_missing(full_name))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The import system makes a submodule an attribute of its parent. A class of the same name has precedence.
+        if not (isinstance(value, _Module) and name in _ALL_MODULES[self.__name__]):
+            super().__setattr__(name, value)
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *_ALL_MODULES[self.__name__], *ALIASES.get(self.__name__, ())})
 
@@ -46,7 +51,9 @@ class _Loader(Loader):
         return _Module(spec.name, f"The names of `{spec.name}` that sm-processing has.")
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__all__ = list(_ALL_MODULES[module.__name__])  # type: ignore[attr-defined]  # the names of `import *`
+        inner = {name.removeprefix(f"{module.__name__}.") for name in _ALL_MODULES}
+        modules = sorted(name for name in inner if name.isidentifier() and f"{module.__name__}.{name}" in _ALL_MODULES)
+        module.__all__ = list(_ALL_MODULES[module.__name__]) or modules  # type: ignore[attr-defined]  # for `import *`
         if module.__name__ == _ROOT:
             module.__version__ = VERSION  # type: ignore[attr-defined]
 

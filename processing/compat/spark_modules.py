@@ -9,6 +9,7 @@ from processing.spark import ml
 ROOT: Final = "sagemaker_pyspark"
 """The package."""
 
+_JVM: Final = ("Option", "SageMakerJavaWrapper", "ScalaList", "ScalaMap")
 _OWN: Final = ("Option", "SageMakerClients", "SageMakerJavaWrapper", "classpath_jars")
 _SERIALIZERS: Final = (
     "LibSVMRequestRowSerializer",
@@ -63,6 +64,23 @@ _NAMES: Final = (
 )
 
 
+_ALGORITHM_MODULES: Final = {
+    "FactorizationMachinesSageMakerEstimator": (
+        "FactorizationMachinesBinaryClassifier",
+        "FactorizationMachinesRegressor",
+    ),
+    "KMeansSageMakerEstimator": ("KMeansSageMakerEstimator",),
+    "LDASageMakerEstimator": ("LDASageMakerEstimator",),
+    "LinearLearnerSageMakerEstimator": (
+        "LinearLearnerBinaryClassifier",
+        "LinearLearnerMultiClassClassifier",
+        "LinearLearnerRegressor",
+    ),
+    "PCASageMakerEstimator": ("PCASageMakerEstimator",),
+    "XGBoostSageMakerEstimator": ("XGBoostSageMakerEstimator",),
+}
+
+
 def _of_stages(*names: str) -> dict[str, str]:
     return dict.fromkeys(names, ml.__name__)
 
@@ -78,6 +96,14 @@ SPARK_MODULES: Final = {
     f"{ROOT}.IAMRoleResource": _of_stages("IAMRole", "IAMRoleFromConfig", "IAMRoleResource"),
     f"{ROOT}.NamePolicy": _of_stages(*(name for name in ml.__all__ if "NamePolicy" in name)),
     f"{ROOT}.S3Resources": _of_stages("S3AutoCreatePath", "S3DataPath", "S3Resource"),
-    f"{ROOT}.wrapper": dict.fromkeys(("Option", "SageMakerJavaWrapper"), "processing.compat.spark_names"),
+    f"{ROOT}.SageMakerClients": {"SageMakerClients": "processing.compat.spark_names"},
+    f"{ROOT}.SageMakerEstimator": _of_stages("EndpointCreationPolicy", "SageMakerEstimator", "SageMakerEstimatorBase"),
+    f"{ROOT}.SageMakerModel": _of_stages("SageMakerModel"),
+    f"{ROOT}.SageMakerResourceCleanup": _of_stages("CreatedResources", "SageMakerResourceCleanup"),
+    f"{ROOT}.wrapper": dict.fromkeys(_JVM, "processing.compat.spark_names"),
+    **{f"{ROOT}.algorithms.{module}": _of_stages(*names) for module, names in _ALGORITHM_MODULES.items()},
 }
-"""The modules of `sagemaker_pyspark`. Each maps its names to modules of this package."""
+"""The modules of `sagemaker_pyspark`. Each maps its names to modules of this package.
+
+Some modules have the name of a class. The package's attribute of that name is the class, as in `sagemaker_pyspark`.
+"""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 def classpath_jars() -> list[str]:
@@ -28,6 +31,28 @@ class SageMakerClients:
 
 class SageMakerJavaWrapper:
     """The base of the JVM's objects in `sagemaker_pyspark`. Nothing here is one."""
+
+
+class ScalaMap(SageMakerJavaWrapper):
+    """A dictionary for the JVM.
+
+    Args:
+        dictionary: the dictionary.
+    """
+
+    def __init__(self, dictionary: Mapping[Any, Any]) -> None:
+        self.dictionary = dictionary
+
+
+class ScalaList(SageMakerJavaWrapper):
+    """A list for the JVM.
+
+    Args:
+        p_list: the list.
+    """
+
+    def __init__(self, p_list: Sequence[Any]) -> None:
+        self.p_list = p_list
 
 
 class Option(SageMakerJavaWrapper):

@@ -29,6 +29,39 @@ def test_every_name_is_importable() -> None:
         assert all(found[name].__module__.startswith("processing.") for name in names)
 
 
+def test_modules_with_the_name_of_a_class() -> None:
+    """The package's attribute is the class, before and after the module of that name was imported."""
+    program = (
+        "import sagemaker_pyspark\n"
+        "from sagemaker_pyspark.SageMakerEstimator import SageMakerEstimatorBase\n"
+        "from sagemaker_pyspark import SageMakerEstimator, algorithms\n"
+        "from sagemaker_pyspark.algorithms.XGBoostSageMakerEstimator import XGBoostSageMakerEstimator\n"
+        "import sagemaker_pyspark.SageMakerModel\n"
+        "from sagemaker_pyspark.transformation import *\n"
+    )
+    found: dict[str, Any] = {}
+    exec(program, found)
+    assert issubclass(found["SageMakerEstimator"], found["SageMakerEstimatorBase"])
+    assert found["algorithms"].XGBoostSageMakerEstimator is found["XGBoostSageMakerEstimator"]
+    assert isinstance(found["sagemaker_pyspark"].SageMakerModel, type)
+    assert "ProtobufRequestRowSerializer" in dir(found["serializers"])
+    assert "KMeansProtobufResponseRowDeserializer" in dir(found["deserializers"])
+
+
+def test_names_that_stand_for_the_jvm() -> None:
+    """They hold what they are given."""
+    program = (
+        "from sagemaker_pyspark.wrapper import Option, ScalaList, ScalaMap\n"
+        "from sagemaker_pyspark import SageMakerClients\n"
+        "held = Option(1).value, ScalaList([1]).p_list, ScalaMap({'a': 1}).dictionary, Option.empty().value\n"
+        "client = SageMakerClients.create_sagemaker_client()\n"
+    )
+    found: dict[str, Any] = {}
+    exec(program, found)
+    assert found["held"] == (1, [1], {"a": 1}, None)
+    assert found["client"] is None
+
+
 def test_the_readme_s_example(instances: dict[str, Any]) -> None:
     """The getting-started example constructs its estimator as it is written."""
     program = (
