@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     import attrs
+
+_Value = TypeVar("_Value")
 
 _MAX_LEVELS = 20  # a request and a config file have 8
 _SHOWN_CHARACTERS = 80  # of a value in a message: enough to recognize it on one line
@@ -50,6 +52,21 @@ def require(parameter: str, value: Any, kind: Kind, *, optional: bool = False) -
     """
     if not (optional and value is None) and not kind.accepts(value):
         raise ConfigurationError(f"{parameter}: must be {kind.description}, not {shown(value)}")
+
+
+def checked(parameter: str, value: _Value, kind: Kind) -> _Value:
+    """Return a value that is of a kind.
+
+    Args:
+        parameter: the parameter's name.
+        value: its value.
+        kind: the kind.
+
+    Raises:
+        ConfigurationError: the value is not of that kind.
+    """
+    require(parameter, value, kind)
+    return value
 
 
 def require_all(kinds: Mapping[str, Kind], values: Mapping[str, Any]) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from processing._utils.validation import FLAG, NAME, checked, integer, with_attributes
+from processing.exceptions import ConfigurationError
 from processing.local.programs import libsvm
 from processing.local.programs.rows import SparseRows
 from processing.spark import recordio
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
+
+
+_DIMENSION = integer(at_least=1)
+_SCHEMA = with_attributes("a StructType", "fields", "fieldNames")
 
 
 class AnswerError(ValueError):
@@ -176,8 +182,12 @@ class ProtobufResponseRowDeserializer(_ProtobufAnswers):
 
     @both_spellings
     def __init__(self, schema: Any, protobufKeys: list[str] | None = None) -> None:
-        self.given_schema = schema
+        self.given_schema = checked("schema", schema, _SCHEMA)
         self.protobufKeys = None if protobufKeys is None else list(protobufKeys)
+        if self.protobufKeys is not None and len(self.protobufKeys) != len(schema.fields):
+            raise ConfigurationError(
+                f"protobufKeys: there are {len(self.protobufKeys)} labels, and {len(schema.fields)} columns in schema"
+            )
 
     def _columns(self) -> list[tuple[str, str, bool]]:
         from pyspark.sql.types import NumericType
@@ -204,8 +214,10 @@ class KMeansProtobufResponseRowDeserializer(_ProtobufAnswers):
         distance_to_cluster_column_name: str = "distance_to_cluster",
         closest_cluster_column_name: str = "closest_cluster",
     ) -> None:
-        self.distance_to_cluster_column_name = distance_to_cluster_column_name
-        self.closest_cluster_column_name = closest_cluster_column_name
+        self.distance_to_cluster_column_name = checked(
+            "distance_to_cluster_column_name", distance_to_cluster_column_name, NAME
+        )
+        self.closest_cluster_column_name = checked("closest_cluster_column_name", closest_cluster_column_name, NAME)
 
     def _columns(self) -> list[tuple[str, str, bool]]:
         return [
@@ -225,7 +237,7 @@ class PCAProtobufResponseRowDeserializer(_ProtobufAnswers):
 
     @both_spellings
     def __init__(self, projection_column_name: str = "projection") -> None:
-        self.projection_column_name = projection_column_name
+        self.projection_column_name = checked("projection_column_name", projection_column_name, NAME)
 
     def _columns(self) -> list[tuple[str, str, bool]]:
         return [(self._key, self.projection_column_name, True)]
@@ -254,7 +266,7 @@ class LinearLearnerRegressorProtobufResponseRowDeserializer(_ProtobufAnswers):
 
     @both_spellings
     def __init__(self, score_column_name: str = "score") -> None:
-        self.score_column_name = score_column_name
+        self.score_column_name = checked("score_column_name", score_column_name, NAME)
 
     def _columns(self) -> list[tuple[str, str, bool]]:
         return [("score", self.score_column_name, False)]
@@ -272,8 +284,8 @@ class LinearLearnerBinaryClassifierProtobufResponseRowDeserializer(_ProtobufAnsw
 
     @both_spellings
     def __init__(self, score_column_name: str = "score", predicted_label_column_name: str = "predicted_label") -> None:
-        self.score_column_name = score_column_name
-        self.predicted_label_column_name = predicted_label_column_name
+        self.score_column_name = checked("score_column_name", score_column_name, NAME)
+        self.predicted_label_column_name = checked("predicted_label_column_name", predicted_label_column_name, NAME)
 
     def _columns(self) -> list[tuple[str, str, bool]]:
         return [
@@ -324,8 +336,8 @@ class XGBoostCSVRowDeserializer(ResponseRowDeserializer):
 
     @both_spellings
     def __init__(self, prediction_column_name: str = "prediction", vector: bool = False) -> None:
-        self.prediction_column_name = prediction_column_name
-        self.vector = vector
+        self.prediction_column_name = checked("prediction_column_name", prediction_column_name, NAME)
+        self.vector = checked("vector", vector, FLAG)
 
     @property
     def schema(self) -> Any:
@@ -371,9 +383,9 @@ class LibSVMResponseRowDeserializer(ResponseRowDeserializer):
 
     @both_spellings
     def __init__(self, dim: int, labelColumnName: str, featuresColumnName: str) -> None:
-        self.dim = dim
-        self.labelColumnName = labelColumnName
-        self.featuresColumnName = featuresColumnName
+        self.dim = checked("dim", dim, _DIMENSION)
+        self.labelColumnName = checked("labelColumnName", labelColumnName, NAME)
+        self.featuresColumnName = checked("featuresColumnName", featuresColumnName, NAME)
 
     @property
     def schema(self) -> Any:

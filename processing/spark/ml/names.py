@@ -6,10 +6,17 @@ import re
 import secrets
 import time
 
+from processing._utils.validation import NAME, TEXT, Kind, checked
 from processing.exceptions import ConfigurationError
 from processing.spark.ml.values import Value, both_spellings
 
 _VALID = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")  # of all four kinds in SageMaker's API
+
+ENDPOINT_NAME = Kind(
+    "the name of an endpoint, of 1 to 63 letters, digits or hyphens between them",
+    lambda value: isinstance(value, str) and _VALID.fullmatch(value) is not None,
+)
+"""The kind of names of endpoints that exist."""
 
 KINDS = ("trainingJobName", "modelName", "endpointConfigName", "endpointName")
 """The names of a policy."""
@@ -75,7 +82,7 @@ class RandomNamePolicy(NamePolicy):
 
     def __init__(self, prefix: str = "") -> None:
         identity, moment = secrets.token_hex(6), _time_stamp()
-        self.prefix = prefix
+        self.prefix = checked("prefix", prefix, TEXT)
         self.trainingJobName = f"{prefix}trainingJob-{identity}-{moment}"
         self.modelName = f"{prefix}model-{identity}-{moment}"
         self.endpointConfigName = f"{prefix}endpointConfig-{identity}-{moment}"
@@ -90,7 +97,7 @@ class RandomNamePolicyFactory(NamePolicyFactory):
     """
 
     def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
+        self.prefix = checked("prefix", prefix, TEXT)
 
     def createNamePolicy(self) -> NamePolicy:
         """Return the names of one fit."""
@@ -109,10 +116,10 @@ class CustomNamePolicy(NamePolicy):
 
     @both_spellings
     def __init__(self, trainingJobName: str, modelName: str, endpointConfigName: str, endpointName: str) -> None:
-        self.trainingJobName = trainingJobName
-        self.modelName = modelName
-        self.endpointConfigName = endpointConfigName
-        self.endpointName = endpointName
+        self.trainingJobName = checked("trainingJobName", trainingJobName, NAME)
+        self.modelName = checked("modelName", modelName, NAME)
+        self.endpointConfigName = checked("endpointConfigName", endpointConfigName, NAME)
+        self.endpointName = checked("endpointName", endpointName, NAME)
 
 
 class CustomNamePolicyWithTimeStampSuffix(CustomNamePolicy):
@@ -129,7 +136,7 @@ class CustomNamePolicyWithTimeStampSuffix(CustomNamePolicy):
     def __init__(self, trainingJobName: str, modelName: str, endpointConfigName: str, endpointName: str) -> None:
         moment = _time_stamp()
         given = (trainingJobName, modelName, endpointConfigName, endpointName)
-        super().__init__(*(f"{name}-{moment}" for name in given))
+        super().__init__(*(f"{checked(kind, name, NAME)}-{moment}" for kind, name in zip(KINDS, given, strict=True)))
 
 
 class CustomNamePolicyFactory(NamePolicyFactory):
@@ -146,10 +153,10 @@ class CustomNamePolicyFactory(NamePolicyFactory):
 
     @both_spellings
     def __init__(self, trainingJobName: str, modelName: str, endpointConfigName: str, endpointName: str) -> None:
-        self.trainingJobName = trainingJobName
-        self.modelName = modelName
-        self.endpointConfigName = endpointConfigName
-        self.endpointName = endpointName
+        self.trainingJobName = checked("trainingJobName", trainingJobName, NAME)
+        self.modelName = checked("modelName", modelName, NAME)
+        self.endpointConfigName = checked("endpointConfigName", endpointConfigName, NAME)
+        self.endpointName = checked("endpointName", endpointName, NAME)
 
     def createNamePolicy(self) -> NamePolicy:
         """Return the names of one fit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from processing._utils.validation import NAME, Kind, require
 from processing.default_sessions import session_for_attach
 from processing.exceptions import ProcessingError
 from processing.session.session import Session
@@ -68,6 +69,9 @@ class SageMakerResourceCleanupException(ProcessingError):  # noqa: N818 - the na
         self.createdResources = remaining
 
 
+_RESOURCES: Final = Kind("a CreatedResources", lambda value: isinstance(value, CreatedResources))
+
+
 class SageMakerResourceCleanup:
     """Deletes models, endpoint configurations and endpoints. One that does not exist counts as deleted.
 
@@ -83,12 +87,18 @@ class SageMakerResourceCleanup:
         else:
             self._session = session_for_attach(sagemakerClient, "sagemakerClient")
 
-    def deleteResources(self, resources: CreatedResources) -> None:
+    @both_spellings
+    def deleteResources(self, created_resources: CreatedResources) -> None:
         """Delete the resources that a model has created: `model.getCreatedResources()`.
 
+        Args:
+            created_resources: the resources.
+
         Raises:
+            ConfigurationError: the argument is of another class.
             SageMakerResourceCleanupException: some remain; all were tried.
         """
+        require("created_resources", created_resources, _RESOURCES)
         failures: list[Exception] = []
         remaining = CreatedResources()
         for member, resource in (
@@ -96,7 +106,7 @@ class SageMakerResourceCleanup:
             ("endpoint_config_name", ENDPOINT_CONFIG),
             ("model_name", MODEL),
         ):
-            name = getattr(resources, member)
+            name = getattr(created_resources, member)
             if name is None:
                 continue
             try:
@@ -109,14 +119,17 @@ class SageMakerResourceCleanup:
 
     def deleteEndpoint(self, name: str) -> None:
         """Delete an endpoint."""
+        require("name", name, NAME)
         delete(self._session.api, ENDPOINT, name)
 
     def deleteEndpointConfig(self, name: str) -> None:
         """Delete an endpoint configuration."""
+        require("name", name, NAME)
         delete(self._session.api, ENDPOINT_CONFIG, name)
 
     def deleteModel(self, name: str) -> None:
         """Delete a model."""
+        require("name", name, NAME)
         delete(self._session.api, MODEL, name)
 
     delete_resources = deleteResources

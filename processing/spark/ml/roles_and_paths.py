@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from processing._utils.validation import NAME, require
+from processing._utils.validation import NAME, TEXT, checked, shown
 from processing.default_sessions import LOCAL_ROLE
 from processing.exceptions import ConfigurationError
 from processing.request.s3_uri import S3Uri
@@ -42,11 +42,10 @@ class IAMRole(IAMRoleResource):
     """
 
     def __init__(self, role: str) -> None:
-        self.role = role
+        self.role = checked("sagemakerRole", role, NAME)
 
     def arn(self, session: Session, spark: Any) -> str:  # noqa: ARG002 - see the base class
         """Return the role's ARN."""
-        require("sagemakerRole", self.role, NAME)
         return _expanded(session, self.role)
 
 
@@ -59,7 +58,7 @@ class IAMRoleFromConfig(IAMRoleResource):
 
     @both_spellings
     def __init__(self, configKey: str = _OLD_KEYS + "sagemakerrole") -> None:
-        self.configKey = configKey
+        self.configKey = checked("configKey", configKey, NAME)
 
     def arn(self, session: Session, spark: Any) -> str:
         """Return the role's ARN."""
@@ -107,7 +106,7 @@ def role_of(given: Any) -> IAMRoleResource:
         return IAMRole(given)
     if isinstance(given, IAMRoleResource):
         return given
-    raise ConfigurationError(f"sagemakerRole: must be an IAMRole or an IAMRoleFromConfig, not {given!r}")
+    raise ConfigurationError(f"sagemakerRole: must be an IAMRole or an IAMRoleFromConfig, not {shown(given)}")
 
 
 class S3Resource(Value):
@@ -143,8 +142,8 @@ class S3DataPath(S3Resource):
 
     @both_spellings
     def __init__(self, bucket: str, objectPath: str) -> None:
-        self.bucket = bucket
-        self.objectPath = objectPath
+        self.bucket = checked("bucket", bucket, NAME)
+        self.objectPath = checked("objectPath", objectPath, TEXT)
 
     def uri(self, session: Session, spark: Any, parameter: str) -> S3Uri:  # noqa: ARG002 - see the base class
         """Return the place."""
@@ -168,7 +167,7 @@ class S3PathFromConfig(S3Resource):
 
     @both_spellings
     def __init__(self, configKey: str = _OLD_KEYS + "s3-data-bucket") -> None:
-        self.configKey = configKey
+        self.configKey = checked("configKey", configKey, NAME)
 
     def uri(self, session: Session, spark: Any, parameter: str) -> S3Uri:  # noqa: ARG002 - see the base class
         """Return the place."""
@@ -230,4 +229,4 @@ def path_of(given: Any, parameter: str) -> S3Resource:
         return S3DataPath(uri.bucket, uri.key)
     if isinstance(given, S3Resource):
         return given
-    raise ConfigurationError(f"{parameter}: must be an S3DataPath, an S3AutoCreatePath or a URI, not {given!r}")
+    raise ConfigurationError(f"{parameter}: must be an S3DataPath, an S3AutoCreatePath or a URI, not {shown(given)}")

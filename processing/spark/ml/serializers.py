@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
+from processing._utils.validation import NAME, checked
 from processing.local.programs import csv_rows, libsvm
 from processing.local.programs.rows import SparseRows, from_dense
 from processing.spark import recordio
@@ -38,6 +39,10 @@ class RequestRowSerializer(Value):
         """Return the columns that have to be there, by the name of the parameter that names each."""
         return {}
 
+    def setSchema(self, schema: Any) -> None:
+        """Set the schema of the rows."""
+        self.schema = schema
+
     def encode(self, batch: Any) -> bytes:
         """Return the body for a batch of rows.
 
@@ -60,13 +65,13 @@ class RequestRowSerializer(Value):
         return 0
 
 
-class _FeaturesSerializer(RequestRowSerializer):
+class FeaturesSerializer(RequestRowSerializer):
     """A serializer of one column of vectors."""
 
     @both_spellings
     def __init__(self, schema: Any = None, featuresColumnName: str = "features") -> None:
         self.schema = schema
-        self.featuresColumnName = featuresColumnName
+        self.featuresColumnName = checked("featuresColumnName", featuresColumnName, NAME)
 
     def columns(self) -> dict[str, str]:
         """Return the column of features."""
@@ -81,7 +86,7 @@ class _FeaturesSerializer(RequestRowSerializer):
         raise NotImplementedError
 
 
-class ProtobufRequestRowSerializer(_FeaturesSerializer):
+class ProtobufRequestRowSerializer(FeaturesSerializer):
     """Rows as RecordIO of Amazon Records, the format of SageMaker's own algorithms.
 
     Args:
@@ -95,7 +100,7 @@ class ProtobufRequestRowSerializer(_FeaturesSerializer):
         return encode_records(features, None)
 
 
-class UnlabeledCSVRequestRowSerializer(_FeaturesSerializer):
+class UnlabeledCSVRequestRowSerializer(FeaturesSerializer):
     """Rows as CSV without a label: the elements of a vector, zeros too.
 
     Args:
@@ -109,7 +114,7 @@ class UnlabeledCSVRequestRowSerializer(_FeaturesSerializer):
         return csv_rows.write(features.to_dense() if isinstance(features, SparseRows) else features)
 
 
-class UnlabeledLibSVMRequestRowSerializer(_FeaturesSerializer):
+class UnlabeledLibSVMRequestRowSerializer(FeaturesSerializer):
     """Rows as libsvm without a label. Columns are counted from 1, as by Spark.
 
     Args:
@@ -152,7 +157,7 @@ class LibSVMRequestRowSerializer(UnlabeledLibSVMRequestRowSerializer):
         featuresColumnName: str = "features",
     ) -> None:
         super().__init__(schema, featuresColumnName)
-        self.labelColumnName = labelColumnName
+        self.labelColumnName = checked("labelColumnName", labelColumnName, NAME)
 
     def encode(self, batch: Any) -> bytes:
         """Return the body for a batch of rows."""
