@@ -5,13 +5,16 @@ Names, types and setters are those of sagemaker_pyspark. The valid values are fr
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pyspark.ml.param import Param, Params
 
+from processing._utils.validation import shown
 from processing.exceptions import ConfigurationError
+from processing.spark.ml.meanings import MEANINGS
 from processing.spark.ml.values import camel_case, snake_case
 
 if TYPE_CHECKING:
@@ -42,9 +45,12 @@ class AlgorithmParameter(NamedTuple):
     text: Callable[[Any], str] = str
 
 
+_LARGEST: Final = 2**31 - 1  # of the algorithms' integers
+
+
 def _bounds(least: float | None, most: float | None, above: float | None, below: float | None) -> str:
     words = (("of at least", least), ("above", above), ("of at most", most), ("below", below))
-    return "".join(f" {word} {bound:g}" for word, bound in words if bound is not None)
+    return " and".join(f" {word} {bound:.7g}" for word, bound in words if bound is not None)
 
 
 def _inside(number: float, least: float | None, most: float | None, above: float | None, below: float | None) -> bool:
@@ -60,7 +66,7 @@ def _whole(name: str, least: int | None = None, most: int | None = None, **other
     def convert(value: Any) -> int:
         if isinstance(value, (bool, str)) or int(value) != value:
             raise ValueError
-        if not _inside(int(value), least, most, None, None):
+        if not _inside(int(value), least, _LARGEST if most is None else most, None, None):
             raise ValueError
         return int(value)
 
@@ -334,42 +340,54 @@ def add_params(cls: type[Any], table: Iterable[AlgorithmParameter]) -> None:
     for each in cls._hyperparameter_table.values():
         description = f"{each.description}{'; required' if each.required else ''}"
         parent = Params._dummy()  # noqa: SLF001 - pyspark's way
-        param = Param(parent, each.name, f"Must be {description}.", _converter(cls.__name__, each))
+        param = Param(
+            parent,
+            each.name,
+            f"{MEANINGS[each.name]}. Must be {description}.",
+            functools.partial(_converted, cls, each.name),
+        )
         setattr(cls, each.name, param)
         own = camel_case(each.name)
         ends = {own[:1].upper() + own[1:], each.setter or own[:1].upper() + own[1:]}
         for end in ends:
             for name in {f"get{end}", f"get_{snake_case(end)}"}:
-                setattr(cls, name, _getter(each))
+                setattr(cls, name, _getter(name, each))
             for name in {f"set{end}", f"set_{snake_case(end)}"}:
-                setattr(cls, name, _setter(each))
+                setattr(cls, name, _setter(name, each))
 
 
-def _converter(owner: str, hyperparameter: AlgorithmParameter) -> Callable[[Any], Any]:
-    def convert(value: Any) -> Any:
-        try:
-            return hyperparameter.convert(value)
-        except (ValueError, TypeError, OverflowError):
-            raise ConfigurationError(
-                f"{owner}.{hyperparameter.name}: must be {hyperparameter.description}, not {value!r}"
-            ) from None
+def _converted(owner: type[Any], name: str, value: Any) -> Any:
+    """Return the value of a Param. A partial call of this function can be pickled, and so can the Param."""
+    hyperparameter: AlgorithmParameter = owner._hyperparameter_table[name]  # noqa: SLF001 - `add_params` sets it
+    try:
+        return hyperparameter.convert(value)
+    except (ValueError, TypeError, OverflowError):
+        raise ConfigurationError(
+            f"{owner.__name__}.{name}: must be {hyperparameter.description}, not {shown(value)}"
+        ) from None
 
-    return convert
 
+def _getter(name: str, hyperparameter: AlgorithmParameter) -> Callable[[Any], Any]:
+    def get(self: Any) -> Any:
+        return self.getOrDefault(hyperparameter.name)
 
-def _getter(hyperparameter: AlgorithmParameter) -> Callable[[Any], Any]:
-    def get(stage: Any) -> Any:
-        return stage.getOrDefault(hyperparameter.name)
-
-    get.__doc__ = f"Return `{hyperparameter.name}`."
+    get.__doc__ = f"Return `{hyperparameter.name}`. {MEANINGS[hyperparameter.name]}."
+    get.__name__ = get.__qualname__ = name
     return get
 
 
-def _setter(hyperparameter: AlgorithmParameter) -> Callable[[Any, Any], Any]:
-    def put(stage: Any, value: Any) -> Any:
-        return stage._set(**{hyperparameter.name: value})  # noqa: SLF001 - pyspark's way
+def _setter(name: str, hyperparameter: AlgorithmParameter) -> Callable[[Any, Any], Any]:
+    def put(self: Any, value: Any) -> Any:
+        return self._set(**{hyperparameter.name: value})
 
-    put.__doc__ = f"Set `{hyperparameter.name}`, which must be {hyperparameter.description}. Return the stage."
+    put.__doc__ = f"""Set `{hyperparameter.name}`, and return the stage.
+
+    {MEANINGS[hyperparameter.name]}.
+
+    Args:
+        value: {hyperparameter.description}.
+    """
+    put.__name__ = put.__qualname__ = name
     return put
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pyspark.ml.util import MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import SparkSession
 
+from processing._utils.validation import NAME, require
 from processing.exceptions import ConfigurationError
 from processing.spark.ml.values import from_json, to_json
 
@@ -63,6 +64,7 @@ class _StageWriter(MLWriter):
 
     def save(self, path: str) -> None:
         """Save the stage to a folder. With `overwrite()`, it may exist."""
+        require("path", path, NAME)
         self.saveImpl(path)
 
 
@@ -75,6 +77,7 @@ class _StageReader(MLReader):
 
     def load(self, path: str) -> Any:
         """Load a stage from a folder."""
+        require("path", path, NAME)
         metadata = json.loads(_spark(self).read.text(f"{path}/metadata").first()[0])
         name = f"{self._class.__module__}.{self._class.__name__}"
         if metadata["class"] != name:
