@@ -167,7 +167,7 @@ def _model_findings(
         if violation.path[-1] == "InstanceType" and violation.kind == "enum":
             _warn_of_unknown_type(field, violation)
         elif not (file_uris and violation.kind == "pattern" and str(violation.value).startswith("file://")):
-            yield field, _describe(violation)
+            yield field, describe_violation(violation)
 
 
 def field_name(path: Path) -> str:
@@ -203,7 +203,8 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def _describe(violation: Violation) -> str:
+def describe_violation(violation: Violation) -> str:
+    """Return the text of a finding, which follows the name of its field."""
     value, limit = violation.value, violation.limit
     hidden = violation.path[0] == "Environment" and violation.place == "entry"  # it may be a secret
     instead = "" if hidden else f", not {_shorten(value)}"

@@ -141,6 +141,16 @@ class PCASageMakerEstimator(
     `KMeansSageMakerEstimator`.
     """
 
+    def _hyperparameters(self, contents: Contents | None) -> dict[str, str]:
+        found = super()._hyperparameters(contents)
+        width = None if contents is None else contents.width
+        if width is not None and self.getOrDefault("num_components") > width:
+            raise ConfigurationError(
+                f"{type(self).__name__}.num_components: is {found['num_components']}, and the vectors have {width} "
+                "elements"
+            )
+        return found
+
 
 class LDASageMakerEstimator(
     _Algorithm,

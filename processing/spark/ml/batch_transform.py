@@ -19,7 +19,7 @@ from processing.spark.ml.hosting import poll_interval
 from processing.spark.ml.invoke import PredictionSettings, answered, split
 from processing.spark.ml.names import RandomNamePolicy
 from processing.spark.ml.roles_and_paths import S3AutoCreatePath
-from processing.spark.ml.shipping import carried
+from processing.spark.ml.shipping import carried, map_batches
 from processing.spark.ml.upload import delete
 from processing.staging.transfers import get_bytes, put_bytes
 
@@ -77,8 +77,8 @@ def run(
     spark = dataset.sparkSession
     place = S3AutoCreatePath().uri(session, spark, "transformBy") / f"transform-{uuid.uuid4().hex[:12]}"
     try:
-        written = dataset.mapInArrow(
-            carried(write_requests, session=session, settings=settings, place=place), _WRITTEN
+        written = map_batches(
+            dataset, carried(write_requests, session=session, settings=settings, place=place), _WRITTEN
         ).collect()
         keys = sorted(row["key"] for row in written)
         if not keys:
@@ -91,7 +91,7 @@ def run(
     tasks = min(len(keys), 200)
     frame = spark.createDataFrame([(key,) for key in keys], "key string").repartition(tasks)
     work = carried(read_answers, session=session, settings=settings, place=place)
-    return frame.mapInArrow(work, schema), place
+    return map_batches(frame, work, schema), place
 
 
 def write_requests(

@@ -12,9 +12,9 @@ import attrs
 
 from processing.default_sessions import session_for_attach
 from processing.exceptions import ConfigurationError
-from processing.spark.ml.formats import TrainingFormat, format_of
+from processing.spark.ml.formats import TrainingFormat, check_dataset, format_of, quoted
 from processing.spark.ml.roles_and_paths import parse_uri
-from processing.spark.ml.shipping import carried, carried_call, check_workers
+from processing.spark.ml.shipping import carried, carried_call, check_workers, map_batches
 from processing.spark.ml.upload import check_contents, delete, list_keys, partition, upload_batches, upload_objects
 from processing.staging.transfers import put_bytes
 
@@ -54,10 +54,11 @@ def write_records(
     """
     if mode not in {"error", "append", "overwrite"}:
         raise ConfigurationError(f"mode: must be 'error', 'append' or 'overwrite', not {mode!r}")
+    check_dataset("frame", frame)
     options = {"labelColumnName": labelColumnName, "featuresColumnName": featuresColumnName}
     given = {name: value for name, value in options.items() if value is not None}
     layout = format_of("sagemaker", given, frame.schema)
-    chosen = frame.select(*[f"`{name}`" for name in layout.columns(frame.columns)])
+    chosen = frame.select(*[quoted(name) for name in layout.columns(frame.columns)])
     check_workers(frame.sparkSession)
     contents = check_contents(chosen, layout)
     if str(path).startswith(_SCHEMES):
@@ -86,7 +87,7 @@ def _write_to_folder(frame: Any, layout: TrainingFormat, target: Path, mode: str
                 file.unlink()
     target.mkdir(parents=True, exist_ok=True)
     work = carried(write_files, layout=layout, folder=str(target.absolute()))
-    frame.mapInArrow(work, "name string, rows bigint").collect()
+    map_batches(frame, work, "name string, rows bigint").collect()
     (target / "_SUCCESS").touch()
 
 

@@ -9,14 +9,23 @@ from pyspark.ml import Estimator
 
 from processing.exceptions import ConfigurationError
 from processing.spark.ml import training
+from processing.spark.ml.checks import check_extra, check_hosting
 from processing.spark.ml.cluster_formats import ClusterFormat, write_with_spark
-from processing.spark.ml.formats import FORMATS, TrainingFormat, check_column, format_of, plain_name
+from processing.spark.ml.formats import (
+    FORMATS,
+    TrainingFormat,
+    check_column,
+    check_dataset,
+    format_of,
+    plain_name,
+    quoted,
+)
 from processing.spark.ml.model import SageMakerModel
 from processing.spark.ml.names import NamePolicy, check_names
 from processing.spark.ml.processing_run import ProcessingJobRun, check_settings
 from processing.spark.ml.runs import TrainingJobRun, TrainingOrder
 from processing.spark.ml.settings import ESTIMATOR, EndpointCreationPolicy, signature_of
-from processing.spark.ml.shipping import check_workers
+from processing.spark.ml.shipping import check_running, check_workers
 from processing.spark.ml.stage import Stage
 from processing.spark.ml.upload import Contents, Staged, check_contents, delete, upload
 
@@ -78,8 +87,10 @@ class SageMakerEstimatorBase(Stage, Estimator):
     # The steps of fit
 
     def _fit(self, dataset: Any) -> SageMakerModel:
+        check_dataset("dataset", dataset)
         session, spark = self._session, dataset.sparkSession
         values = self._settings
+        check_running(spark)
         names: NamePolicy = values["namePolicyFactory"].createNamePolicy()
         check_names("namePolicyFactory", names)
         self._check_settings(session, spark)
@@ -89,7 +100,7 @@ class SageMakerEstimatorBase(Stage, Estimator):
         run = self._run(session, names.trainingJobName, role, layout)
         run.check(hyperparameters)
         check_workers(spark)
-        contents = check_contents(frame, layout)
+        contents = check_contents(frame, layout, needs_labels=self._needs_label())
         hyperparameters = self._hyperparameters(contents)
         staging = values["trainingInputS3DataPath"].uri(session, spark, "trainingInputS3DataPath")
         output = values["trainingOutputS3DataPath"].uri(session, spark, "trainingOutputS3DataPath")
@@ -122,7 +133,9 @@ class SageMakerEstimatorBase(Stage, Estimator):
                 "trainingCompressionCodec: SageMaker unpacks a channel only with trainingInputMode='Pipe', not "
                 f"{values['trainingInputMode']!r}"
             )
-        training.tag_list(values["tags"])
+        check_extra(values["extra"])
+        if values["endpointCreationPolicy"] is not EndpointCreationPolicy.DO_NOT_CREATE:
+            check_hosting(self._images()[1], values)
         training.network(values["subnets"], values["securityGroupIds"])
         if values["runAs"] == "processing":
             check_settings(values)
@@ -140,17 +153,20 @@ class SageMakerEstimatorBase(Stage, Estimator):
         if projected is not None:
             for name in projected:
                 check_column(dataset.schema, name, "trainingProjectedColumns")
-            frame = dataset.select(*[_quoted(name) for name in projected])
+            frame = dataset.select(*[quoted(name) for name in projected])
         data_format = plain_name(values["trainingSparkDataFormat"])
         if data_format not in FORMATS:
             return frame, self._cluster_format(values["trainingSparkDataFormat"])
-        layout = format_of(data_format, values["trainingSparkDataFormatOptions"], frame.schema)
+        options = dict(values["trainingSparkDataFormatOptions"])
+        if self._needs_label() and "label" in frame.columns and "labelcolumnname" not in map(str.lower, options):
+            options["labelColumnName"] = "label"
+        layout = format_of(data_format, options, frame.schema)
         if self._needs_label() and layout.label is None:
             raise ConfigurationError(
                 f"trainingSparkDataFormatOptions[labelColumnName]: {type(self).__name__} needs labels; there is no "
                 f"column 'label'; the columns are {', '.join(frame.columns)}"
             )
-        return frame.select(*[_quoted(name) for name in layout.columns(frame.columns)]), layout
+        return frame.select(*[quoted(name) for name in layout.columns(frame.columns)]), layout
 
     def _cluster_format(self, name: str) -> ClusterFormat:
         """Return a format that Spark itself writes, with the settings that it does not have refused."""
@@ -243,11 +259,6 @@ class SageMakerEstimatorBase(Stage, Estimator):
     def _restore(self, uid: str, state: Mapping[str, Any]) -> None:
         super()._restore(uid, state)
         self._settings["endpointCreationPolicy"] = EndpointCreationPolicy(self._settings["endpointCreationPolicy"])
-
-
-def _quoted(name: str) -> str:
-    """Return a column's name for Spark's expressions, which would read a dot as the access to a member."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 class SageMakerEstimator(SageMakerEstimatorBase):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
 
 import attrs
 
+from processing._utils.validation import article
 from processing.exceptions import ConfigurationError
 from processing.spark.ml.serializers import CSV, LIBSVM, RECORDIO, encode_libsvm, labels_of, write_as_records
 from processing.spark.ml.vectors import iter_runs
@@ -117,7 +118,7 @@ class CSVFormat(TrainingFormat):
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """Return the columns of a frame that are written."""
-        return super().columns(names) if self.features else list(names)
+        return super().columns(names) if self.features else _label_first(self.label, names)
 
     def header(self, names: Sequence[str]) -> bytes:
         """Return the names of the columns, if the option `header` is true."""
@@ -160,7 +161,7 @@ class ParquetFormat(TrainingFormat):
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """Return the columns of a frame that are written."""
-        return list(names)
+        return _label_first(self.label, names)
 
     def write(self, file: BinaryIO, batch: Any) -> None:
         """Write a batch of rows as a whole file."""
@@ -170,6 +171,11 @@ class ParquetFormat(TrainingFormat):
         arrays = [_plain(column) for column in batch.columns]
         table = pa.table(arrays, names=batch.schema.names)
         pyarrow.parquet.write_table(table, file, compression=self.options.get("compression", "snappy"))
+
+
+def _label_first(label: str | None, names: Sequence[str]) -> list[str]:
+    """Return the names of all columns, the label before the others: SageMaker's algorithms look for it there."""
+    return sorted(names, key=lambda name: name != label)
 
 
 def _plain(column: Any) -> Any:
@@ -192,6 +198,8 @@ FORMATS: Final[Mapping[str, type[TrainingFormat]]] = {
     "parquet": ParquetFormat,
 }
 """The formats that are encoded here, by the name of the Spark data format."""
+
+_COMPRESSIONS: Final = ("snappy", "gzip", "brotli", "lz4", "zstd", "none")  # of Parquet
 
 _OTHER_NAMES: Final = {"com.databricks.spark.csv": "csv"}
 
@@ -224,12 +232,20 @@ def format_of(
     if unknown:
         known = ", ".join(["labelColumnName", "featuresColumnName", *sorted(made.further_options)])
         raise ConfigurationError(f"{_OPTIONS}: the format {name} has no option {unknown[0]!r}; it has {known}")
+    for separator in ("sep", "delimiter"):
+        if made is CSVFormat and len(given.get(separator, ",")) != 1:
+            raise ConfigurationError(f"{_OPTIONS}[{separator}]: must be one character, not {given[separator]!r}")
     names = schema.names
     whole_frame = made is ParquetFormat or (made is CSVFormat and features is None and not _is_vector(schema))
     if whole_frame:
+        if label is not None:
+            check_label(schema, label, f"{_OPTIONS}[labelColumnName]")
+        _check_whole_frame(made, schema, given)
         return made("" if made is CSVFormat else features or "features", label, given)
     features = features or "features"
     check_features(schema, features, f"{_OPTIONS}[featuresColumnName]")
+    if made is LibSVMFormat and _kind(schema[features].dataType) == "matrix":
+        raise ConfigurationError(f"{_OPTIONS}[featuresColumnName]: {features!r} has matrices, and libsvm has none")
     if label is None and "label" in names:
         label = "label"
     if label is not None:
@@ -237,18 +253,71 @@ def format_of(
     return made(features, label, given)
 
 
+def _check_whole_frame(made: type[TrainingFormat], schema: Any, options: Mapping[str, str]) -> None:
+    """Refuse columns that CSV cannot hold, and a compression that Parquet does not have."""
+    from pyspark.sql.types import ArrayType, MapType, StructType, UserDefinedType
+
+    compression = options.get("compression", "snappy")
+    if made is ParquetFormat and compression not in _COMPRESSIONS:
+        known = ", ".join(_COMPRESSIONS)
+        raise ConfigurationError(f"{_OPTIONS}[compression]: must be one of {known}, not {compression!r}")
+    if made is not CSVFormat:
+        return
+    for field in schema.fields:
+        if _kind(field.dataType) in {"vector", "matrix"}:
+            raise ConfigurationError(
+                f"{_OPTIONS}[featuresColumnName]: missing; the column {field.name!r} has vectors, which only this "
+                "option turns into columns of CSV"
+            )
+        if isinstance(field.dataType, (ArrayType, MapType, StructType, UserDefinedType)):
+            raise ConfigurationError(
+                f"dataset: CSV cannot hold the column {field.name!r} of {field.dataType.simpleString()}; drop it, or "
+                "leave it out of trainingProjectedColumns"
+            )
+
+
 def _is_vector(schema: Any) -> bool:
     return "features" in schema.names and _kind(schema["features"].dataType) in {"vector", "matrix"}
 
 
-def check_column(schema: Any, name: str, parameter: str) -> None:
-    """Refuse a column that a frame does not have.
+def check_dataset(parameter: str, dataset: Any, *, streaming: bool = False) -> None:
+    """Refuse what is no DataFrame of Spark, and a stream where there has to be an end.
+
+    Args:
+        parameter: the name of the parameter in messages.
+        dataset: the user's argument.
+        streaming: True to accept a stream.
 
     Raises:
-        ConfigurationError: the column is missing; the message lists those that exist.
+        ConfigurationError: it is no DataFrame, or a stream.
+    """
+    if not all(hasattr(dataset, name) for name in ("mapInArrow", "schema", "sparkSession")):
+        raise ConfigurationError(
+            f"{parameter}: must be a DataFrame of Spark, not {article(type(dataset).__qualname__)} of "
+            f"{type(dataset).__module__}; spark.createDataFrame(...) makes one"
+        )
+    if dataset.isStreaming and not streaming:
+        raise ConfigurationError(
+            f"{parameter}: is a stream, which has no end; write it to a table, and read that, or call this in "
+            "foreachBatch"
+        )
+
+
+def quoted(name: str) -> str:
+    """Return a column's name for Spark's expressions, which would read a dot as the access to a member."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def check_column(schema: Any, name: str, parameter: str) -> None:
+    """Refuse a column that a frame does not have, or has several times.
+
+    Raises:
+        ConfigurationError: the column is missing or there are several; the message lists those that exist.
     """
     if name not in schema.names:
         raise ConfigurationError(f"{parameter}: there is no column {name!r}; the columns are {', '.join(schema.names)}")
+    if schema.names.count(name) > 1:
+        raise ConfigurationError(f"{parameter}: there are several columns {name!r}; drop or rename all but one")
 
 
 def check_features(schema: Any, name: str, parameter: str) -> None:
@@ -263,6 +332,19 @@ def check_features(schema: Any, name: str, parameter: str) -> None:
             f"{parameter}: the column {name!r} must have vectors, not {schema[name].dataType.simpleString()}; "
             "VectorAssembler makes them from columns of numbers"
         )
+
+
+def check_numbers(schema: Any, name: str, parameter: str) -> None:
+    """Refuse a column that has neither vectors, matrices or arrays of numbers, nor numbers.
+
+    Raises:
+        ConfigurationError: the column is missing or has another type.
+    """
+    from pyspark.sql.types import BooleanType, NumericType
+
+    check_column(schema, name, parameter)
+    if not isinstance(schema[name].dataType, (NumericType, BooleanType)):
+        check_features(schema, name, parameter)
 
 
 def check_label(schema: Any, name: str, parameter: str) -> None:

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pyspark.ml import Model
 
+from processing._utils.validation import require
 from processing.exceptions import ConfigurationError
 from processing.spark.ml import batch_transform, training
-from processing.spark.ml.formats import check_column
+from processing.spark.ml.checks import check_extra
+from processing.spark.ml.formats import check_column, check_dataset, check_numbers
 from processing.spark.ml.hosting import Hosting, check_endpoint
 from processing.spark.ml.invoke import PredictionSettings, invoke_batches
-from processing.spark.ml.names import NamePolicy, RandomNamePolicy, check_names
+from processing.spark.ml.names import ENDPOINT_NAME, NamePolicy, RandomNamePolicy, check_names
 from processing.spark.ml.resources import CreatedResources, SageMakerResourceCleanup
+from processing.spark.ml.serializers import FeaturesSerializer
 from processing.spark.ml.settings import MODEL, EndpointCreationPolicy, signature_of
-from processing.spark.ml.shipping import carried, check_workers
+from processing.spark.ml.shipping import carried, check_workers, map_batches
 from processing.spark.ml.stage import Stage
 from processing.spark.ml.values import both_spellings
 
@@ -88,6 +91,7 @@ class SageMakerModel(Stage, Model):
     def _check(self) -> None:
         """Refuse a model that could not be hosted."""
         values = self._settings
+        check_extra(values["extra"])
         if values["endpointCreationPolicy"] is EndpointCreationPolicy.DO_NOT_CREATE:
             return
         missing = [name for name in ("modelImage", "modelExecutionRoleARN") if values[name] is None]
@@ -132,6 +136,7 @@ class SageMakerModel(Stage, Model):
         Raises:
             ConfigurationError: the endpoint is not in service, or an argument is wrong.
         """
+        require("endpointName", endpointName, ENDPOINT_NAME)
         model = cls(
             requestRowSerializer=requestRowSerializer,
             responseRowDeserializer=responseRowDeserializer,
@@ -377,13 +382,16 @@ class SageMakerModel(Stage, Model):
             schema: the schema of a DataFrame.
 
         Raises:
-            ConfigurationError: a column is missing, or a column of the answers exists already.
+            ConfigurationError: a column is missing or has no numbers, or a column of the answers exists already.
         """
         from pyspark.sql.types import StructType
 
         values = self._settings
-        for parameter, name in values["requestRowSerializer"].columns().items():
+        serializer = values["requestRowSerializer"]
+        for parameter, name in serializer.columns().items():
             check_column(schema, name, parameter)
+        if isinstance(serializer, FeaturesSerializer):
+            check_numbers(schema, serializer.featuresColumnName, "featuresColumnName")
         answers = values["responseRowDeserializer"].schema
         if not values["prependResultRows"]:
             return answers
@@ -398,6 +406,7 @@ class SageMakerModel(Stage, Model):
     transform_schema = transformSchema
 
     def _transform(self, dataset: Any) -> Any:
+        check_dataset("dataset", dataset, streaming=self._hosts())
         schema = self.transformSchema(dataset.schema)
         _ = self._session.boto_region_name  # an error here is clearer than one of the workers
         check_workers(dataset.sparkSession)
@@ -412,7 +421,7 @@ class SageMakerModel(Stage, Model):
             parameters=dict(values["extra"].get("InvokeEndpoint", {})),
         )
         if self._hosts():
-            return dataset.mapInArrow(carried(invoke_batches, session=self._session, settings=settings), schema)
+            return map_batches(dataset, carried(invoke_batches, session=self._session, settings=settings), schema)
         return self._transform_in_batch(dataset, schema, settings)
 
     def _transform_in_batch(self, dataset: Any, schema: Any, settings: PredictionSettings) -> Any:

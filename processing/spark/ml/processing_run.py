@@ -90,7 +90,6 @@ def check_settings(values: Mapping[str, Any]) -> None:
         "extra[CreateTrainingJob]": "there is no training job; give extra={'CreateProcessingJob': {...}}"
         if "CreateTrainingJob" in values["extra"]
         else None,
-        "trainingCommand": "must have at least the name of a program" if not values["trainingCommand"] else None,
     }
     for name, problem in problems.items():
         if problem is not None:

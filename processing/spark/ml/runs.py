@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.spark.ml import training
+from processing.spark.ml.checks import check_training_job
 from processing.spark.ml.creation import TRAINING_JOB, Resource, create_once
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class TrainingJobRun:
         Raises:
             ConfigurationError: a setting cannot work; the message names it.
         """
-        training.check_request(self.order.session, self._request(hyperparameters, ANYWHERE, ANYWHERE))
+        check_training_job(self._request(hyperparameters, ANYWHERE, ANYWHERE))
 
     def start(self, hyperparameters: Mapping[str, str], staged: Staged, output: S3Uri) -> None:
         """Create the job, exactly once.

@@ -1,19 +1,42 @@
-"""StageSettings of stages: a table of the constructor's parameters, readable as attributes in both spellings."""
+"""Settings of stages: a table of the constructor's parameters, readable as attributes in both spellings."""
 
 from __future__ import annotations
 
+import copy
 import enum
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from processing._utils.validation import FLAG, MAPPING, NAME, Kind, integer, one_of, require
+from processing._utils.validation import (
+    FLAG,
+    MAPPING,
+    NAME,
+    Kind,
+    instance_of,
+    integer,
+    one_of,
+    require,
+    with_attributes,
+)
 from processing.exceptions import ConfigurationError
+from processing.session.session import Session
 from processing.spark.ml.deserializers import ResponseRowDeserializer
 from processing.spark.ml.names import NamePolicy, NamePolicyFactory, RandomNamePolicy, RandomNamePolicyFactory
 from processing.spark.ml.roles_and_paths import IAMRoleFromConfig, S3AutoCreatePath, path_of, role_of
 from processing.spark.ml.serializers import RequestRowSerializer
+from processing.spark.ml.training import tag_list
 from processing.spark.ml.values import rename, snake_case
+
+OPERATIONS: Final = (
+    "CreateTrainingJob",
+    "CreateProcessingJob",
+    "CreateModel",
+    "ProductionVariant",
+    "CreateTransformJob",
+    "InvokeEndpoint",
+)
+"""The operations, and the structure of one, that the setting `extra` has further parameters of."""
 
 
 class EndpointCreationPolicy(str, enum.Enum):
@@ -62,11 +85,9 @@ def _client(name: str) -> StageParameter:
 
 
 def _policy(value: Any) -> EndpointCreationPolicy:
-    try:
-        return EndpointCreationPolicy(value)
-    except ValueError:
-        known = ", ".join(each.value for each in EndpointCreationPolicy)
-        raise ConfigurationError(f"endpointCreationPolicy: must be one of {known}, not {value!r}") from None
+    known = [each.value for each in EndpointCreationPolicy]
+    require("endpointCreationPolicy", value, one_of(*known))
+    return EndpointCreationPolicy(value)
 
 
 def _instance(*classes: type) -> Kind:
@@ -74,36 +95,89 @@ def _instance(*classes: type) -> Kind:
     return Kind(f"a {names}", lambda value: isinstance(value, classes))
 
 
-def _copied(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
+def _with_schema(value: ResponseRowDeserializer) -> ResponseRowDeserializer:
+    """Refuse a deserializer without columns, or with several of one name."""
+    fields = getattr(value.schema, "fields", None)
+    names = [each.name for each in fields or ()]
+    if not names:
+        raise ConfigurationError(
+            f"responseRowDeserializer: {type(value).__name__}.schema must be a StructType of the answers' columns"
+        )
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"responseRowDeserializer: its columns {', '.join(names)} need different names")
+    return value
 
 
-def _texts(value: Any) -> Any:
-    return None if value is None else [str(each) for each in value]
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int, float))
+
+
+def _mapping(name: str, *, default: Callable[[], Any] | None = dict) -> StageParameter:
+    """Return the parameter of a dictionary from names to texts, numbers and booleans."""
+
+    def convert(value: Mapping[Any, Any] | None) -> dict[str, Any]:
+        for key, each in (value or {}).items():
+            require(f"{name}: the name", key, NAME)
+            require(f"{name}[{key}]", each, _PLAIN)
+        return dict(value or {})
+
+    return StageParameter(name, default, MAPPING, True, convert)
+
+
+def _names(name: str, kind: Kind, default: Sequence[str] | None = None) -> StageParameter:
+    """Return the parameter of a list of names."""
+
+    def convert(value: Sequence[str] | None) -> list[str] | None:
+        for index, each in enumerate(value or ()):
+            require(f"{name}[{index}]", each, NAME)
+        return None if value is None else list(value)
+
+    return StageParameter(name, lambda: default, kind, default is None, convert)
+
+
+def _tags(value: Any) -> Any:
+    tag_list(value)  # refuses wrong ones
+    return copy.copy(value)
+
+
+def _extra(value: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    for operation, members in (value or {}).items():
+        if operation not in OPERATIONS:
+            raise ConfigurationError(f"extra: {operation!r} is not one of {', '.join(OPERATIONS)}")
+        require(f"extra[{operation}]", members, MAPPING)
+    return {operation: dict(members) for operation, members in (value or {}).items()}
 
 
 _COUNT = integer(at_least=1)
-_COLUMNS = Kind("a list of column names", lambda value: not isinstance(value, str) and isinstance(value, Sequence))
-_TEXTS = Kind("a list of texts", lambda value: not isinstance(value, str) and isinstance(value, Sequence))
-_TAGS = Kind("a list of tags or a dictionary", lambda value: isinstance(value, (Mapping, Sequence)))
+_PLAIN = Kind("a text, a number or a boolean", _is_plain)
+_LIST = Kind("a list of texts", _is_list)
+_FILLED_LIST = Kind("a list of texts, and not empty", lambda value: _is_list(value) and len(value) > 0)
+_TAGS = MAPPING | Kind("a list of tags", _is_list)
+_SESSION = instance_of(Session) | with_attributes("a sagemaker.Session", "boto_session", "default_bucket")
 _SERIALIZER = StageParameter("requestRowSerializer", None, _instance(RequestRowSerializer))
-_DESERIALIZER = StageParameter("responseRowDeserializer", None, _instance(ResponseRowDeserializer))
+_DESERIALIZER = StageParameter(
+    "responseRowDeserializer", None, _instance(ResponseRowDeserializer), convert=_with_schema
+)
 _POLICY = StageParameter("endpointCreationPolicy", lambda: EndpointCreationPolicy.CREATE_ON_CONSTRUCT, convert=_policy)
-_ENVIRONMENT = StageParameter("modelEnvironmentVariables", dict, MAPPING, True, lambda value: dict(value or {}))
+_ENVIRONMENT = _mapping("modelEnvironmentVariables")
 _UID = StageParameter("uid", lambda: None, NAME, True)
 
 NEW: Final = (
     # Beyond sagemaker_pyspark: all are keywords.
-    StageParameter("session", lambda: None, None, True, saved=False),
-    StageParameter("tags", lambda: None, _TAGS, True),
-    _else("subnets", None, _TEXTS),
-    _else("securityGroupIds", None, _TEXTS),
+    StageParameter("session", lambda: None, _SESSION, True, saved=False),
+    StageParameter("tags", lambda: None, _TAGS, True, _tags),
+    _names("subnets", _LIST),
+    _names("securityGroupIds", _LIST),
     _else("transformBy", "endpoint", one_of("endpoint", "batch")),
     _else("maxPayloadInBytes", 5 << 20, integer(at_least=1)),
     _else("requestsInFlight", 4, integer(at_least=1, at_most=256)),
-    StageParameter("extra", dict, MAPPING, True, _copied),
+    StageParameter("extra", dict, MAPPING, True, _extra),
 )
-"""StageSettings that estimators and models share, and that sagemaker_pyspark does not have."""
+"""Parameters that estimators and models share, and that sagemaker_pyspark does not have."""
 
 _IMAGES: Final = (_given("trainingImage", NAME), _given("modelImage", NAME))
 _INSTANCES: Final = (
@@ -120,12 +194,12 @@ _TRAINING: Final = (
         "trainingOutputS3DataPath", S3AutoCreatePath, convert=lambda value: path_of(value, "trainingOutputS3DataPath")
     ),
     _else("trainingInstanceVolumeSizeInGB", 1024, _COUNT),
-    StageParameter("trainingProjectedColumns", lambda: None, _COLUMNS, True, _texts),
+    _names("trainingProjectedColumns", _FILLED_LIST),
     _else("trainingChannelName", "train", NAME),
     _else("trainingContentType", None, NAME),
     _else("trainingS3DataDistribution", "ShardedByS3Key", one_of("ShardedByS3Key", "FullyReplicated")),
     _else("trainingSparkDataFormat", "sagemaker", NAME),
-    StageParameter("trainingSparkDataFormatOptions", dict, MAPPING, True, lambda value: dict(value or {})),
+    _mapping("trainingSparkDataFormatOptions"),
     _else("trainingInputMode", "File", one_of("File", "Pipe", "FastFile")),
     _else("trainingCompressionCodec", None, NAME),
     _else("trainingMaxRuntimeInSeconds", 24 * 60 * 60, _COUNT),
@@ -143,7 +217,7 @@ _ENDS: Final = (
     _else("wait", True, FLAG),
     _else("spot", False, FLAG),
     _else("runAs", "training", one_of("training", "processing")),
-    StageParameter("trainingCommand", lambda: ["train"], _TEXTS, convert=_texts),
+    _names("trainingCommand", _FILLED_LIST, ["train"]),
     *NEW,
 )
 _ROLE: Final = StageParameter("sagemakerRole", IAMRoleFromConfig, convert=role_of)
@@ -153,10 +227,9 @@ ESTIMATOR: Final = (
     *_INSTANCES,
     _SERIALIZER,
     _DESERIALIZER,
-    StageParameter("hyperParameters", dict, MAPPING, True, lambda value: dict(value or {})),
-    *_TRAINING[:2],
+    _mapping("hyperParameters"),
+    *_TRAINING,
     _ROLE,
-    *_TRAINING[2:],
     *_CLIENTS,
     *_ENDS,
 )
@@ -275,6 +348,10 @@ class StageSettings:
 
     _table: Sequence[StageParameter] = ()
     _settings: dict[str, Any]
+
+    if TYPE_CHECKING:  # attributes, getters and setters are made from tables
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

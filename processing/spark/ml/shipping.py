@@ -59,6 +59,49 @@ def carried(function: Callable[..., Any], **arguments: Any) -> Callable[[Any], A
     return run
 
 
+def map_batches(frame: Any, work: Callable[[Any], Any], schema: Any) -> Any:
+    """Return the frame that a function makes of a frame's batches.
+
+    `mapInArrow` reads the names of columns as expressions. It does not find a column with a dot or a backtick, nor one
+    of two columns of one name. Such columns have other names on the way to the function and back.
+
+    Args:
+        frame: the frame.
+        work: the function, as `carried` returns it.
+        schema: the schema of the result, as a `StructType` or a text.
+    """
+    names = list(frame.columns)
+    results = names if isinstance(schema, str) else schema.names
+    if not (_are_odd(names) or _are_odd(results)):
+        return frame.mapInArrow(work, schema)
+    renames_results = results is not names
+
+    def renamed(batches: Any) -> Any:
+        # This function is pickled by value, too.
+        import pyarrow as pa
+
+        for batch in work(pa.RecordBatch.from_arrays(batch.columns, names=names) for batch in batches):
+            plain = [f"column_{index}" for index in range(batch.num_columns)]
+            yield pa.RecordBatch.from_arrays(batch.columns, names=plain) if renames_results else batch
+
+    plain = frame.toDF(*_plain_names(names))
+    if not renames_results:
+        return plain.mapInArrow(renamed, schema)
+    fields = zip(_plain_names(results), schema.fields, strict=True)
+    plain_schema = type(schema)(
+        [type(each)(name, each.dataType, each.nullable, each.metadata) for name, each in fields]
+    )
+    return plain.mapInArrow(renamed, plain_schema).toDF(*results)
+
+
+def _are_odd(names: list[str]) -> bool:
+    return len(set(names)) < len(names) or any(set(name) & {".", "`"} for name in names)
+
+
+def _plain_names(names: list[str]) -> list[str]:
+    return [f"column_{index}" for index in range(len(names))]
+
+
 def carried_call(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
     """Return a function that calls another one in a process that may lack this package.
 
@@ -103,15 +146,30 @@ def carried_call(function: Callable[..., Any], **arguments: Any) -> Callable[...
     return call
 
 
+def check_running(spark: Any) -> Any:
+    """Return the frame of one tiny task, which has not begun.
+
+    Raises:
+        ConfigurationError: the session was stopped.
+    """
+    try:
+        return spark.range(1).mapInArrow(_probe(), "missing string, python string")
+    except Exception as error:
+        raise ConfigurationError(
+            f"dataset: its Spark session does not run ({_last_line(error)}); make the DataFrame with a new one"
+        ) from error
+
+
 def check_workers(spark: Any) -> None:
     """Run one tiny task that imports the needed packages. A session is checked once.
 
     Raises:
-        ConfigurationError: the workers have another Python, or lack a package. The message names PYSPARK_PYTHON.
+        ConfigurationError: the workers have another Python, or lack a package. The message names PYSPARK_PYTHON. Or the
+            session was stopped.
     """
+    frame = check_running(spark)
     if spark in _ready:
         return
-    frame = spark.range(1).mapInArrow(_probe(), "missing string, python string")
     try:
         answer = frame.first()
     except Exception as error:

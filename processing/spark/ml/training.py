@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing._utils.validation import INTEGER, NAME, TEXT, require, shown
 from processing.exceptions import CapacityError, ConfigurationError, JobError, JobFailedError, JobStoppedError
 from processing.spark.ml.creation import TRAINING_JOB, Resource, describe
 from processing.spark.ml.hosting import poll_interval
@@ -119,18 +120,23 @@ def model_data(session: Session, name: str) -> str:
     return str(found["ModelArtifacts"]["S3ModelArtifacts"])
 
 
+_TAG_VALUE: Final = TEXT | INTEGER
+
+
 def tag_list(tags: Mapping[str, str] | Sequence[Any] | None) -> list[dict[str, str]]:
     """Return tags as SageMaker takes them.
 
     Raises:
-        ConfigurationError: a tag has no Key and Value.
+        ConfigurationError: a tag has no Key and Value, or they are no texts.
     """
     if isinstance(tags, Mapping):
-        return [{"Key": str(key), "Value": str(value)} for key, value in tags.items()]
+        tags = [{"Key": key, "Value": value} for key, value in tags.items()]
     for index, tag in enumerate(tags or ()):
         if not (isinstance(tag, Mapping) and set(tag) == {"Key", "Value"}):
-            raise ConfigurationError(f"tags[{index}]: must be a dictionary with Key and Value, not {tag!r}")
-    return [dict(tag) for tag in tags or ()]
+            raise ConfigurationError(f"tags[{index}]: must be a dictionary with Key and Value, not {shown(tag)}")
+        require(f"tags[{index}].Key", tag["Key"], NAME)
+        require(f"tags[{index}].Value", tag["Value"], _TAG_VALUE)
+    return [{"Key": tag["Key"], "Value": str(tag["Value"])} for tag in tags or ()]
 
 
 def network(subnets: Sequence[str] | None, security_groups: Sequence[str] | None) -> dict[str, Any]:
@@ -145,17 +151,3 @@ def network(subnets: Sequence[str] | None, security_groups: Sequence[str] | None
         missing = "securityGroupIds" if subnets else "subnets"
         raise ConfigurationError(f"{missing}: missing; subnets and securityGroupIds belong together")
     return {"VpcConfig": {"Subnets": list(subnets), "SecurityGroupIds": list(security_groups)}}
-
-
-def check_request(session: Session, request: Mapping[str, Any]) -> None:
-    """Refuse a request that the service model does not allow, before anything is uploaded.
-
-    Raises:
-        ConfigurationError: a member has a wrong type or is missing; the message names it.
-    """
-    from botocore.validate import ParamValidator
-
-    shape = session.service_model("sagemaker").operation_model("CreateTrainingJob").input_shape
-    report = ParamValidator().validate(request, shape)
-    if report.has_errors():
-        raise ConfigurationError(f"the training job's request: {report.generate_report()}")

@@ -21,8 +21,8 @@ import attrs
 from processing.aws.retry import http_status
 from processing.exceptions import ConfigurationError, StagingError
 from processing.request.s3_uri import S3Uri
-from processing.spark.ml.shipping import carried
-from processing.spark.ml.vectors import sizes
+from processing.spark.ml.shipping import carried, map_batches
+from processing.spark.ml.vectors import has_null_elements, sizes
 from processing.staging.listing import list_objects
 from processing.staging.objects import object_params, owner_params
 from processing.staging.transfers import put_bytes
@@ -38,7 +38,9 @@ logger = logging.getLogger(__name__)
 
 _OBJECT_SIZE: Final = 64 << 20  # bytes: large enough that requests cost little, and two of them fit into any worker
 _DELETED_AT_ONCE: Final = 1000  # of DeleteObjects
-_CHECKED: Final = "rows bigint, smallest bigint, largest bigint, null_features bigint, null_labels bigint"
+_CHECKED: Final = (
+    "rows bigint, smallest bigint, largest bigint, null_features bigint, null_labels bigint, infinite_labels bigint"
+)
 _UPLOADED: Final = "key string, rows bigint, size bigint"
 
 
@@ -55,19 +57,21 @@ class Contents:
     width: int | None
 
 
-def check_contents(frame: Any, layout: TrainingFormat) -> Contents:
+def check_contents(frame: Any, layout: TrainingFormat, *, needs_labels: bool = False) -> Contents:
     """Read a frame once, and refuse one that cannot be trained on.
 
     Args:
         frame: the frame, with the written columns.
         layout: the format.
+        needs_labels: True if each label has to be a finite number.
 
     Raises:
-        ConfigurationError: there are no rows, vectors have different sizes, or a vector or a label is null.
+        ConfigurationError: there are no rows, vectors are empty or have different sizes, or a vector or a label is
+            null.
     """
     has_features = bool(layout.features) and layout.features in frame.columns
     work = carried(_statistics, features=layout.features if has_features else None, label=layout.label)
-    found = [row.asDict() for row in frame.mapInArrow(work, _CHECKED).collect()]
+    found = [row.asDict() for row in map_batches(frame, work, _CHECKED).collect()]
     rows = sum(each["rows"] for each in found)
     if not rows:
         raise ConfigurationError("dataset: the DataFrame has no rows; there is nothing to train on")
@@ -75,6 +79,11 @@ def check_contents(frame: Any, layout: TrainingFormat) -> Contents:
         nulls = sum(each[count] for each in found)
         if nulls:
             raise ConfigurationError(f"dataset: {nulls} rows have null in {column!r}; drop them with dropna()")
+    infinite = sum(each["infinite_labels"] for each in found)
+    if needs_labels and infinite:
+        raise ConfigurationError(
+            f"dataset: {infinite} rows have a label in {layout.label!r} that is no finite number; drop them"
+        )
     if not has_features:
         return Contents(rows, None)
     smallest, largest = min(each["smallest"] for each in found), max(each["largest"] for each in found)
@@ -82,6 +91,8 @@ def check_contents(frame: Any, layout: TrainingFormat) -> Contents:
         raise ConfigurationError(
             f"dataset: the vectors of {layout.features!r} have different sizes, from {smallest} to {largest}"
         )
+    if not largest:
+        raise ConfigurationError(f"dataset: the vectors of {layout.features!r} have no elements")
     return Contents(rows, largest)
 
 
@@ -89,16 +100,19 @@ def _statistics(batches: Iterable[Any], *, features: str | None, label: str | No
     import numpy as np
     import pyarrow as pa
 
-    rows = null_labels = null_features = 0
+    rows = null_labels = null_features = infinite_labels = 0
     widths: set[int] = set()
     for batch in batches:
         rows += len(batch)
         if features is not None:
             found = sizes(batch.column(features))
-            null_features += int((found < 0).sum())
+            null_features += int(((found < 0) | has_null_elements(batch.column(features))).sum())
             widths |= set(np.unique(found[found >= 0]).tolist())
         if label is not None and batch.schema.get_field_index(label) >= 0:
-            null_labels += batch.column(label).null_count
+            labels = batch.column(label).drop_null()
+            null_labels += len(batch) - len(labels)
+            if not pa.types.is_string(labels.type):
+                infinite_labels += int((~np.isfinite(labels.to_numpy(zero_copy_only=False).astype(float))).sum())
     if rows:
         values = {
             "rows": rows,
@@ -106,6 +120,7 @@ def _statistics(batches: Iterable[Any], *, features: str | None, label: str | No
             "largest": max(widths, default=0),
             "null_features": null_features,
             "null_labels": null_labels,
+            "infinite_labels": infinite_labels,
         }
         yield pa.RecordBatch.from_pydict({name: [value] for name, value in values.items()})
 
@@ -200,7 +215,7 @@ def upload_objects(
     work = carried(upload_batches, session=session, layout=layout, compressed=compressed, **target)
     put_bytes(session.api, b"", marker, kms_key=kms_key, expected_owner=session.expected_owner)
     try:
-        objects = [row.asDict() for row in frame.mapInArrow(work, _UPLOADED).collect()]
+        objects = [row.asDict() for row in map_batches(frame, work, _UPLOADED).collect()]
     except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to see
             _end_upload(session, prefix, marker, set(kept))

@@ -82,6 +82,18 @@ def sizes(column: Any) -> NDArray[np.int64]:
     return result
 
 
+def has_null_elements(column: Any) -> NDArray[np.bool_]:
+    """Return, for each row of a column, whether it is an array with a null in it."""
+    import numpy as np
+    import pyarrow as pa
+
+    found = np.zeros(len(column), bool)
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        nulls = column.flatten().is_null().to_numpy(zero_copy_only=False)
+        found[column.value_parent_indices().to_numpy(zero_copy_only=False)[nulls]] = True
+    return found
+
+
 def _starts_of_changes(*keys: NDArray[Any]) -> list[int]:
     """Return the rows at which one of the keys changes, with 0 and the end."""
     import numpy as np

@@ -159,7 +159,6 @@ def test_xgboost_in_a_processing_job(frame: Any, session: Session, instances: di
         ({"trainingInputMode": "Pipe"}, "trainingInputMode: with runAs='processing', the data of a processing job"),
         ({"spot": True}, "spot: with runAs='processing', processing jobs have no spot"),
         ({"extra": {"CreateTrainingJob": {}}}, r"extra\[CreateTrainingJob\]: with runAs='processing', there is no"),
-        ({"trainingCommand": []}, "trainingCommand: with runAs='processing', must have"),
         ({"trainingInstanceType": "ml.none"}, "trainingInstanceType: 'ml.none' is not an instance type"),
         ({"trainingMaxRuntimeInSeconds": 10**7}, "trainingMaxRuntimeInSeconds: must be at most 777600"),
         ({"extra": {"CreateProcessingJob": {"None": 1}}}, r"extra\[CreateProcessingJob\]\.None: is not known"),

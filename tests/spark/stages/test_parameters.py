@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 from typing import Any
 
 import pytest
@@ -171,3 +173,156 @@ def test_clients_of_the_user_s_own(instances: dict[str, Any], monkeypatch: pytes
     estimator.sagemakerClient = explicit
     with pytest.raises(ConfigurationError, match="its keys exist in this process only"):
         pickle.dumps(estimator._session)
+
+
+GENERIC: dict[str, Any] = {
+    "trainingImage": "image:1",
+    "modelImage": "image:2",
+    "requestRowSerializer": ml.ProtobufRequestRowSerializer(),
+    "responseRowDeserializer": ml.KMeansProtobufResponseRowDeserializer(),
+}
+
+
+class _Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class _WithoutSchema(ml.ResponseRowDeserializer):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "text"),
+    [
+        ("hyperParameters", {"a": None}, r"hyperParameters\[a\]: must be a text, a number or a boolean, not None"),
+        ("hyperParameters", {"a": [1]}, r"hyperParameters\[a\]: must be a text"),
+        ("hyperParameters", {None: 1}, "hyperParameters: the name: must be a string that is not blank, not None"),
+        ("modelEnvironmentVariables", {"a": None}, r"modelEnvironmentVariables\[a\]: must be"),
+        ("trainingSparkDataFormatOptions", {"featuresColumnName": None}, r"Options\[featuresColumnName\]: must be"),
+        ("trainingSparkDataFormatOptions", {1: "x"}, "trainingSparkDataFormatOptions: the name: must be"),
+        ("trainingProjectedColumns", [], "trainingProjectedColumns: must be a list of texts, and not empty"),
+        ("trainingProjectedColumns", ["a", 1], r"trainingProjectedColumns\[1\]: must be a string"),
+        ("trainingCommand", [], "trainingCommand: must be a list of texts, and not empty"),
+        ("trainingCommand", [None], r"trainingCommand\[0\]: must be a string"),
+        ("subnets", b"subnet", "subnets: must be a list of texts"),
+        ("securityGroupIds", [None], r"securityGroupIds\[0\]: must be a string"),
+        ("tags", "a=b", "tags: must be a dictionary or a list of tags"),
+        ("tags", {"a": None}, r"tags\[0\]\.Value: must be a string or an integer, not None"),
+        ("tags", [{"Key": "a"}], r"tags\[0\]: must be a dictionary with Key and Value"),
+        ("session", "default", "session: must be a processing.Session or a sagemaker.Session, not 'default'"),
+        ("extra", {"CreateTrainJob": {}}, "extra: 'CreateTrainJob' is not one of CreateTrainingJob, "),
+        ("extra", {"CreateModel": None}, r"extra\[CreateModel\]: must be a dictionary, not None"),
+        ("sagemakerRole", " ", "sagemakerRole: must be a string that is not blank"),
+        ("sagemakerRole", _Unshowable(), "sagemakerRole: must be an IAMRole or an IAMRoleFromConfig"),
+        ("trainingInputS3DataPath", _Unshowable(), "trainingInputS3DataPath: must be an S3DataPath"),
+        ("endpointCreationPolicy", _Unshowable(), "endpointCreationPolicy: must be one of"),
+        ("responseRowDeserializer", _WithoutSchema(), r"_WithoutSchema\.schema must be a StructType"),
+        (
+            "responseRowDeserializer",
+            ml.KMeansProtobufResponseRowDeserializer("a", "a"),
+            "responseRowDeserializer: its columns a, a need different names",
+        ),
+    ],
+)
+def test_wrong_settings_are_refused_at_once(
+    setting: str, value: Any, text: str, instances: dict[str, Any], session: Any
+) -> None:
+    """The constructor names a wrong setting, and the wrong item in it; so does an assignment."""
+    estimator = SageMakerEstimator(**{**GENERIC, **instances, "session": session})
+    with pytest.raises(ConfigurationError, match=text):
+        setattr(estimator, setting, value)
+    with pytest.raises(ConfigurationError, match=text):
+        SageMakerEstimator(**{**GENERIC, **instances, "session": session, setting: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "text"),
+    [
+        ("IAMRole", [None], "sagemakerRole: must be"),
+        ("IAMRoleFromConfig", [""], "configKey: must be"),
+        ("S3PathFromConfig", [None], "configKey: must be"),
+        ("S3DataPath", [None, "x"], "bucket: must be"),
+        ("S3DataPath", ["bucket", None], "objectPath: must be"),
+        ("RandomNamePolicy", [None], "prefix: must be"),
+        ("RandomNamePolicyFactory", [1], "prefix: must be"),
+        ("CustomNamePolicy", ["a", None, "c", "d"], "modelName: must be"),
+        ("CustomNamePolicyFactory", ["a", "b", 1, "d"], "endpointConfigName: must be"),
+        ("CustomNamePolicyWithTimeStampSuffix", ["a", "b", "c", None], "endpointName: must be"),
+        ("CustomNamePolicyWithTimeStampSuffixFactory", ["", "b", "c", "d"], "trainingJobName: must be"),
+        ("ProtobufRequestRowSerializer", [None, 1], "featuresColumnName: must be"),
+        ("LibSVMRequestRowSerializer", [None, None], "labelColumnName: must be"),
+        ("XGBoostCSVRowDeserializer", [""], "prediction_column_name: must be"),
+        ("KMeansProtobufResponseRowDeserializer", [1], "distance_to_cluster_column_name: must be"),
+        ("PCAProtobufResponseRowDeserializer", [None], "projection_column_name: must be"),
+        ("LinearLearnerRegressorProtobufResponseRowDeserializer", [None], "score_column_name: must be"),
+        ("LibSVMResponseRowDeserializer", [0, "a", "b"], "dim: must be an integer of at least 1, not 0"),
+        ("ProtobufResponseRowDeserializer", ["a"], "schema: must be a StructType"),
+    ],
+)
+def test_wrong_arguments_of_values_are_refused_at_once(name: str, arguments: list[Any], text: str) -> None:
+    """Roles, places, names, serializers and deserializers refuse what they could not use later."""
+    with pytest.raises(ConfigurationError, match=text):
+        getattr(ml, name)(*arguments)
+
+
+def test_wrong_resources_are_refused(session: Any) -> None:
+    """The methods of the cleanup name the argument, in the spelling of sagemaker_pyspark."""
+    cleanup: Any = ml.SageMakerResourceCleanup(session)
+    with pytest.raises(ConfigurationError, match="created_resources: must be a CreatedResources, not None"):
+        cleanup.deleteResources(created_resources=None)
+    for delete in (cleanup.deleteEndpoint, cleanup.deleteEndpointConfig, cleanup.deleteModel):
+        with pytest.raises(ConfigurationError, match="name: must be a string that is not blank, not None"):
+            delete(None)
+    cleanup.deleteResources(createdResources=ml.CreatedResources())
+    for name in (None, "no good"):
+        with pytest.raises(ConfigurationError, match="endpointName: must be the name of an endpoint"):
+            ml.SageMakerModel.fromEndpoint(
+                name,
+                GENERIC["requestRowSerializer"],
+                GENERIC["responseRowDeserializer"],
+                session=session,
+            )
+
+
+def test_positions_are_those_of_sagemaker_pyspark() -> None:
+    """Arguments by position have the order of its constructor, in which the role follows the client."""
+    parameters = list(inspect.signature(SageMakerEstimator).parameters)
+    assert parameters[9:12] == ["trainingInputS3DataPath", "trainingOutputS3DataPath", "trainingInstanceVolumeSizeInGB"]
+    assert parameters[24:27] == ["sagemakerClient", "sagemakerRole", "s3Client"]
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_hyperparameter_says_what_it_means(name: str, instances: dict[str, Any]) -> None:
+    """`explainParams` and `help` have the meaning before the valid values."""
+    estimator = made(name, instances)
+    for param in estimator.params:
+        meaning, _, values = param.doc.partition(". Must be ")
+        assert len(meaning.split()) > 2, param
+        assert values.endswith("."), param
+    assert KMeansSageMakerEstimator.setMaxIter.__name__ == "setMaxIter"
+    assert "of at least 0 and of at most 1" in KMeansSageMakerEstimator(**instances).local_lloyd_tol.doc
+
+
+def test_estimators_can_be_pickled(instances: dict[str, Any]) -> None:
+    """A copy in another process has the settings and Params, and checks values as this one does."""
+    copied = pickle.loads(pickle.dumps(KMeansSageMakerEstimator(**instances).setK(7)))
+    assert (copied.getK(), copied.trainingInstanceCount) == (7, 1)
+    with pytest.raises(ConfigurationError, match=r"KMeansSageMakerEstimator\.k: must be an integer of at least 2"):
+        copied.setK(2**31)
+
+
+@pytest.mark.parametrize("path", [None, "", 1])
+def test_places_of_saved_stages(path: Any, instances: dict[str, Any]) -> None:
+    """A path that is no text is refused: `None/metadata` would be a folder."""
+    with pytest.raises(ConfigurationError, match="path: must be a string that is not blank"):
+        KMeansSageMakerEstimator(**instances).save(path)
+    with pytest.raises(ConfigurationError, match="path: must be a string that is not blank"):
+        KMeansSageMakerEstimator.load(path)
+
+
+def test_schemas_of_serializers_can_be_set() -> None:
+    """`setSchema` is a method of sagemaker_pyspark's serializers."""
+    serializer = ml.ProtobufRequestRowSerializer()
+    serializer.setSchema("schema")
+    assert serializer.schema == "schema"

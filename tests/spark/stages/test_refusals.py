@@ -115,6 +115,17 @@ def test_columns_that_are_named(session: Session, instances: dict[str, Any], fra
         "trainingCompressionCodec: must be 'gzip' or None, not 'zstd'": {"trainingCompressionCodec": "zstd"},
         "trainingCompressionCodec: .* only with trainingInputMode='Pipe'": {"trainingCompressionCodec": "gzip"},
         "securityGroupIds: missing": {"subnets": ["subnet-1"]},
+        r"trainingChannelName: must match .*, not 'a b'": {"trainingChannelName": "a b"},
+        "trainingInstanceType: 'm5.large' is no instance type": {"trainingInstanceType": "m5.large"},
+        "endpointInstanceType: 'm5.large' is no instance type": {"endpointInstanceType": "m5.large"},
+        r"modelEnvironmentVariables\[a b\]: must match": {"modelEnvironmentVariables": {"a b": 1}},
+        r"tags\[0\]\.Key: has 129 characters, at most 128": {"tags": {"k" * 129: "v"}},
+        r"extra\[CreateTrainingJob\]\.Nope: is not known": {"extra": {"CreateTrainingJob": {"Nope": 1}}},
+        r"extra\[CreateModel\]\.Nope: is not known": {"extra": {"CreateModel": {"Nope": 1}}},
+        r"extra\[ProductionVariant\]\.VolumeSizeInGB: must be an integer": {
+            "extra": {"ProductionVariant": {"VolumeSizeInGB": "5"}}
+        },
+        r"extra\[InvokeEndpoint\]\.Nope: is not known": {"extra": {"InvokeEndpoint": {"Nope": 1}}},
         "trainingInputS3DataPath": {"trainingInputS3DataPath": S3DataPath("No_Bucket", "x")},
         "trainingOutputS3DataPath: set spark.sagemaker.s3-data-bucket": {
             "trainingOutputS3DataPath": S3PathFromConfig()
@@ -125,7 +136,7 @@ def test_columns_that_are_named(session: Session, instances: dict[str, Any], fra
     }
     for text, options in odd.items():
         with pytest.raises(ConfigurationError, match=text):
-            KMeansSageMakerEstimator(**instances, session=session, **options).fit(frame)
+            KMeansSageMakerEstimator(**{**instances, **options}, session=session).fit(frame)
 
 
 def test_hyperparameters(session: Session, instances: dict[str, Any], frame: Any) -> None:
