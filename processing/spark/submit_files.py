@@ -17,6 +17,7 @@ from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri
 from processing.staging.bundles import Member
 from processing.staging.code_files import code_members
+from processing.staging.ignore_rules import GIT_IGNORE, PROCESSING_IGNORE
 from processing.staging.sources import LocalSource, resolve_source
 
 if TYPE_CHECKING:
@@ -128,7 +129,12 @@ def _members_of(source: LocalSource, field: str, *, packages: bool) -> Sequence[
         return [Member(path, path.name)]
     members = code_members(path, (), field)
     if not packages:
-        return [attrs.evolve(member, name=member.path.name) for member in members]
+        # Without folders, the ignore files of two directories would have one name; and Spark would take one for a jar.
+        files = [attrs.evolve(member, name=member.path.name) for member in members]
+        found = [member for member in files if member.name not in {PROCESSING_IGNORE, GIT_IGNORE}]
+        if not found:
+            raise ConfigurationError(f"{field}: no file of {str(path)!r} is left but the ignore file")
+        return found
     if (path / "__init__.py").exists():
         return [_archive(path, members)]
     found = list(_modules(path, members))

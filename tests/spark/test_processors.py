@@ -178,6 +178,21 @@ def test_local_files_and_objects_are_mixed(pyspark: PySparkProcessor) -> None:
     assert request.entrypoint[2] == ",".join([*objects, *local])
 
 
+def test_ignore_files_do_not_travel(pyspark: PySparkProcessor, code: pathlib.Path) -> None:
+    """Their rules hold in each directory; as files they would have one name, and be jars for Spark."""
+    for folder in ("jars", "more", "none"):
+        (code / folder).mkdir(exist_ok=True)
+        (code / folder / ".processingignore").write_text("b.jar\n")
+    (code / "more/c.jar").write_text("c")
+    request = pyspark.request("app.py", submit_jars=["s3://lib/z.jar", "jars", "more"])
+    assert request.entrypoint is not None
+    assert request.entrypoint[2] == f"s3://lib/z.jar,{INPUT}/jars/a.jar,{INPUT}/jars/c.jar"
+    with pytest.raises(
+        ConfigurationError, match=r"^submit_files\[0\]: no file of '.*none' is left but the ignore file"
+    ):
+        pyspark.request("app.py", submit_files=["none"])
+
+
 def test_packages_travel_as_archives(code: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """A package is one archive without ignored files; another directory gives its modules and packages; KMS for all."""
     engine = LocalSession(tmp_path / "engine", python=sys.executable)
