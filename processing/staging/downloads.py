@@ -97,6 +97,7 @@ class Downloader:
         self._bucket = bucket
         self._expected_owner = expected_owner
         self._small_files = small_files
+        self._folders: set[Path] = set()  # that exist
 
     def place(self, download: Download) -> dict[str, Any]:
         """Return the parameters of an object's location."""
@@ -104,12 +105,15 @@ class Downloader:
 
     def get(self, download: Download) -> Callable[[], None] | None:
         """Download an object. If it is large, return the function that fetches it in ranges instead."""
-        download.path.parent.mkdir(parents=True, exist_ok=True)
+        folder = download.path.parent
+        if folder not in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
         if download.object.size > SMALL_FILE:
             return functools.partial(self._get_large, download)
         params = {**self.extra, **self.place(download)}
         content = self._small_files.get(download.object, params, self.pool.record_failed_request)
-        with atomic_file(download.path) as file:
+        with atomic_file(download.path, buffered=content is None) as file:
             if content is None:
                 with self._small_files.learn("GetObject", params):
                     self._get_small(download, file)
@@ -272,21 +276,30 @@ class RangedDownload:
 def write_block(file: BinaryIO, block: bytes | memoryview) -> None:
     """Write to a file. A full disk is a final error: fetching the object again would not help."""
     try:
-        file.write(block)
+        written = file.write(block)
+        while written < len(block):  # a file without a buffer may take a part, as on a disk that is nearly full
+            written += file.write(memoryview(block)[written:])
     except OSError as error:
         raise StagingError(f"cannot be written: {error}") from error
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a new file beside the path. It gets the path's name at the end, and is removed after an error."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+def atomic_file(path: Path, *, buffered: bool = True) -> Iterator[BinaryIO]:
+    """Yield a new file beside the path. It gets the path's name at the end, and is removed after an error.
+
+    Args:
+        path: the final name.
+        buffered: False for a file that is written at once, and needs no buffer.
+    """
+    # Names are text: with paths, 2,000 small files took a tenth longer.
+    temporary = f"{path.parent}{os.sep}.{secrets.token_hex(8)}.part"
     try:
-        with temporary.open("x+b") as file:
+        with open(temporary, "x+b", buffering=-1 if buffered else 0) as file:  # noqa: PTH123 - as above
             yield file
-        temporary.replace(path)
+        os.replace(temporary, path)  # noqa: PTH105 - as above
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # noqa: PTH108 - as above
         raise
 
 

@@ -10,7 +10,7 @@ import threading
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import attrs
 import pytest
@@ -1052,6 +1052,14 @@ def test_a_directory_there_and_back(session: Session, tmp_path: Path) -> None:
     assert {str(path.relative_to(tmp_path / "out")): path.read_text() for path in back} == {
         name: name for name in names
     }
+
+
+def test_a_file_without_a_buffer_on_a_full_disk(tmp_path: Path) -> None:
+    """The system writes what fits and reports its size; the rest is not forgotten."""
+    full = pytest.raises(StagingError, match="File too large")
+    with files_of_at_most(100 * KB), (tmp_path / "x").open("wb", buffering=0) as file, full:
+        downloads.write_block(cast("BinaryIO", file), bytes(300 * KB))
+    assert (tmp_path / "x").stat().st_size == 100 * KB
 
 
 class BreakingBody:
