@@ -78,12 +78,12 @@ def collect_files(parameter: str, values: Any, *, packages: bool) -> SubmitFiles
 
 
 def _is_first(name: str, origin: str, origins: dict[str, str], field: str) -> bool:
-    """Return whether a file is new, and remember its origin. A name without a file, such as `*.jar`, is always new.
+    """Return whether a file is new, and remember its origin. A pattern such as `*.jar` is always new.
 
     Raises:
         ConfigurationError: another file has the name.
     """
-    if not name or "*" in name:
+    if any(wildcard in name for wildcard in "*?["):
         return True
     if name not in origins:
         origins[name] = origin
@@ -104,7 +104,10 @@ def _uri_of(value: Any, field: str) -> str | None:
     else:
         return None
     if not location.key or location.key.endswith("/"):
-        raise ConfigurationError(f"{field}: {value!r} names no object, and Spark expands no prefix; name each object")
+        raise ConfigurationError(
+            f"{field}: {value!r} names no object, and Spark expands no prefix; name each object, or a pattern such as "
+            "'*.jar'"
+        )
     uri = f"{scheme}{location.bucket}/{location.key}"
     check_name(uri, field)
     return uri

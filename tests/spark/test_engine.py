@@ -132,6 +132,17 @@ def test_spark_submit_gets_files_settings_and_arguments(tmp_path: Path, session:
     assert [entry["Key"] for entry in listed] == ["events/app-1", "events/eventlog_v2_app-2/events_1_app-2"]
 
 
+def test_a_pattern_stands_for_its_objects(session: LocalSession) -> None:
+    """Spark resolves it on AWS, where a wildcard does not match a slash."""
+    for key in ("lib/y.jar", "lib/deep/x.jar", "lib/y.txt"):
+        session.client("s3").put_object(Bucket="data", Key=key, Body=b"y")
+    processor = PySparkProcessor(None, "local", 1, "3.3", sagemaker_session=session)
+    job = processor.run("app.py", submit_jars=["s3://data/lib/[yz].jar", "one.jar"], logs=False)
+    words = submitted(job)["words"]
+    jars = words[words.index("--jars") + 1].split(",")
+    assert [path.rpartition("/")[2] for path in jars] == ["y.jar", "z.jar", "one.jar"]
+
+
 def test_a_failure_is_in_the_exit_message(session: LocalSession) -> None:
     """The job fails with the application's exit code, and its exit message has the exception."""
     processor = PySparkProcessor(None, "local", 1, "3.3", sagemaker_session=session)
@@ -194,6 +205,7 @@ def test_a_jar_has_its_class(code: Path, session: LocalSession) -> None:
         (["--verbose"], 2, "AlgorithmError: Missing argument 'APP'."),
         (["--jars", "/no/such.jar", "app.py"], 1, "AlgorithmError: --jars: /no/such.jar does not exist"),
         (["--jars=/etc/hosts,s3://data/a.jar", "app.py"], 1, "AlgorithmError: --jars: s3://data/a.jar comes after a l"),
+        (["--jars", "s3://data/lib/*.zip", "app.py"], 1, "AlgorithmError: --jars: s3://data/lib/*.zip matches no obje"),
         (["--files", "s3://data/no.txt", "app.py"], 1, "AlgorithmError: --files: s3://data/no.txt cannot be download"),
     ],
 )
