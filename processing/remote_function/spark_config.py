@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from processing._utils.validation import MAPPING, NAME, Kind, field
+from processing._utils.validation import MAPPING, NAME, PATH, Kind, field, require
+from processing.request.s3_uri import S3Uri
 
-_PATHS = field(
-    Kind(
-        "a list of paths or S3 URIs",
-        lambda value: isinstance(value, (list, tuple)) and all(NAME.accepts(each) for each in value),
-    ),
-    optional=True,
-)
+if TYPE_CHECKING:
+    from processing._utils import StrPath
+
+_LIST = Kind("a list of paths or S3 URIs", lambda value: isinstance(value, (list, tuple)))
+_FILE = (NAME | PATH)._replace(description="a path or an S3 URI")
 _CONFIGURATION = field(
     MAPPING
     | Kind(
@@ -24,7 +23,18 @@ _CONFIGURATION = field(
     ),
     optional=True,
 )
-_S3_URI = field(Kind("an s3:// URI", lambda value: NAME.accepts(value) and value.startswith("s3://")), optional=True)
+
+
+def _check_files(_config: SparkConfig, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Refuse a value that is no list, or the first of its files that is neither a path nor a URI."""
+    require(attribute.name, value, _LIST, optional=True)
+    for index, each in enumerate(value or ()):
+        require(f"{attribute.name}[{index}]", each, _FILE)
+
+
+def _check_uri(_config: SparkConfig, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        S3Uri.checked(value, attribute.name)
 
 
 @attrs.frozen
@@ -39,13 +49,13 @@ class SparkConfig:
         spark_event_logs_uri: the S3 prefix for Spark's events.
 
     Raises:
-        ConfigurationError: a value has a wrong type.
+        ConfigurationError: a value has a wrong type, or a prefix is no S3 URI.
     """
 
-    submit_jars: Sequence[str] | None = attrs.field(default=None, validator=_PATHS)
-    submit_py_files: Sequence[str] | None = attrs.field(default=None, validator=_PATHS)
-    submit_files: Sequence[str] | None = attrs.field(default=None, validator=_PATHS)
+    submit_jars: Sequence[StrPath] | None = attrs.field(default=None, validator=_check_files)
+    submit_py_files: Sequence[StrPath] | None = attrs.field(default=None, validator=_check_files)
+    submit_files: Sequence[StrPath] | None = attrs.field(default=None, validator=_check_files)
     configuration: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = attrs.field(
         default=None, validator=_CONFIGURATION
     )
-    spark_event_logs_uri: str | None = attrs.field(default=None, validator=_S3_URI)
+    spark_event_logs_uri: str | None = attrs.field(default=None, validator=_check_uri)

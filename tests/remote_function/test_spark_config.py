@@ -77,6 +77,30 @@ def test_an_engine_without_spark_refuses(
         function()
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"submit_jars": "one.jar"}, "^submit_jars: must be a list of paths or S3 URIs, not 'one.jar'"),
+        ({"submit_py_files": ["tables.py", 5]}, r"^submit_py_files\[1\]: must be a path or an S3 URI, not 5"),
+        ({"submit_files": [""]}, r"^submit_files\[0\]: must be a path or an S3 URI, not ''"),
+        ({"configuration": "spark-defaults"}, "^configuration: must be a dictionary or a list of them"),
+        ({"spark_event_logs_uri": "s3://"}, "^spark_event_logs_uri: 's3://' names no bucket"),
+        ({"spark_event_logs_uri": "/logs"}, "^spark_event_logs_uri: '/logs' is not an S3 URI"),
+    ],
+)
+def test_a_wrong_value_is_named_at_once(values: dict[str, Any], message: str) -> None:
+    """The error names the field of the configuration, and the position in its list."""
+    with pytest.raises(ConfigurationError, match=message):
+        SparkConfig(**values)
+
+
+def test_paths_of_pathlib_are_files(tmp_path: Path) -> None:
+    """They name files as texts do."""
+    (tmp_path / "tables.py").touch()
+    members = spark_members(SparkConfig(submit_py_files=(tmp_path / "tables.py",)))
+    assert [member.name for member in members] == ["spark/py-files/tables.py"]
+
+
 def test_the_command_names_files_in_the_bundle(config: SparkConfig) -> None:
     """A directory stands for local files alone; beside URIs each file is named. The configuration is a member."""
     assert launch.spark_submit(spark_launcher(config), "/f") == [
