@@ -6,6 +6,7 @@ algorithm are labels with names of their own, such as `closest_cluster`.
 
 from __future__ import annotations
 
+import numbers
 from typing import TYPE_CHECKING, Any
 
 from processing.local.programs import recordio
@@ -53,8 +54,9 @@ def encode_dense(features: NDArray[Any], labels: NDArray[Any] | None = None, *, 
         as_float32: True to write numbers of any type as float32, as SageMaker Spark does.
 
     Raises:
-        RecordIOError: the values have another type, or the sizes differ.
+        RecordIOError: the values have another type, or the sizes differ; the message names the argument.
     """
+    _check_rows(features, 2, "features", labels, as_float32=as_float32)
     return recordio.encode(features, labels, as_float32=as_float32)
 
 
@@ -71,8 +73,9 @@ def write_dense(
         as_float32: True to write numbers of any type as float32, as SageMaker Spark does.
 
     Raises:
-        RecordIOError: the values have another type, or the sizes differ.
+        RecordIOError: the values have another type, or the sizes differ; the message names the argument.
     """
+    _check_rows(features, 2, "features", labels, as_float32=as_float32)
     recordio.write(file, features, labels, as_float32=as_float32)
 
 
@@ -93,15 +96,29 @@ def encode_sparse(
         labels: one number for each row; None for records without a label.
 
     Raises:
-        RecordIOError: the values have another type, the sizes differ, or a column lies outside the width.
+        RecordIOError: the values have another type, the sizes differ, a column lies outside the width, or a row has
+            one twice; the message names the argument.
     """
-    if len(indices) != len(values) or (len(starts) and int(starts[-1]) != len(values)):
-        raise RecordIOError(f"{len(values)} values, {len(indices)} indices and the end {starts[-1:]}: they must agree")
-    if labels is not None and len(labels) != len(starts) - 1:
-        raise RecordIOError(f"{len(labels)} labels for {len(starts) - 1} rows")
-    if not 0 <= width <= _LIMIT or (len(indices) and not 0 <= indices.min() <= indices.max() < width):
-        raise RecordIOError(f"the width {width} does not contain every index")
-    return recordio.encode_sparse(SparseRows(starts, indices, values, width), labels)
+    for name, each in (("starts", starts), ("indices", indices)):
+        _check_array(name, each, 1)
+        if each.dtype.kind not in "iu":
+            raise RecordIOError(f"{name}: must be integers, not {each.dtype}")
+    _check_array("values", values, 1)
+    _check_numbers("values", values, as_float32=False)
+    if len(indices) != len(values):
+        raise RecordIOError(f"indices: {len(indices)} for {len(values)} values")
+    if not len(starts) or starts[0] != 0 or starts[-1] != len(values) or (starts[1:] < starts[:-1]).any():
+        raise RecordIOError(f"starts: must rise from 0 to {len(values)}, the number of values")
+    _check_labels(labels, len(starts) - 1)
+    if not isinstance(width, numbers.Integral) or not 0 <= width <= _LIMIT:
+        raise RecordIOError(f"width: must be an integer from 0 to {_LIMIT}, not {width!r}")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < width:
+        raise RecordIOError(f"indices: from {indices.min()} to {indices.max()}, and the width is {width}")
+    rows = SparseRows(starts, indices, values, int(width))
+    twice = rows.repeated()
+    if twice is not None:
+        raise RecordIOError(f"indices: row {twice - 1} has a column twice; SciPy's sum_duplicates() adds such values")
+    return recordio.encode_sparse(rows, labels)
 
 
 def encode_matrices(matrices: NDArray[Any], labels: NDArray[Any] | None = None) -> bytes:
@@ -112,12 +129,11 @@ def encode_matrices(matrices: NDArray[Any], labels: NDArray[Any] | None = None) 
         labels: one number for each matrix; None for records without a label.
 
     Raises:
-        RecordIOError: the values have another type, or the sizes differ.
+        RecordIOError: the values have another type, or the sizes differ; the message names the argument.
     """
     import numpy as np
 
-    if matrices.ndim != 3 or (labels is not None and labels.shape != matrices.shape[:1]):
-        raise RecordIOError("matrices must have three dimensions, and labels one value for each matrix")
+    _check_rows(matrices, 3, "matrices", labels)
     kind, count = kind_of("values", matrices), len(matrices)
     starts = np.arange(count + 1) * (matrices.shape[1] * matrices.shape[2])
     (shape,) = pack(INT32, np.array(matrices.shape[1:]), np.array([0, 2]))
@@ -129,6 +145,42 @@ def encode_matrices(matrices: NDArray[Any], labels: NDArray[Any] | None = None) 
         number = kind_of("values", labels)
         label = [entry(LABEL, "values", number, each) for each in pack(number, labels, np.arange(count + 1))]
     return b"".join([recordio.frame(first + second) for first, second in zip(features, label, strict=True)])
+
+
+def _check_rows(
+    values: NDArray[Any], dimensions: int, name: str, labels: NDArray[Any] | None, *, as_float32: bool = False
+) -> None:
+    _check_array(name, values, dimensions)
+    _check_numbers(name, values, as_float32=as_float32)
+    _check_labels(labels, len(values), as_float32=as_float32)
+
+
+def _check_labels(labels: NDArray[Any] | None, rows: int, *, as_float32: bool = False) -> None:
+    if labels is None:
+        return
+    _check_array("labels", labels, 1)
+    _check_numbers("labels", labels, as_float32=as_float32)
+    if len(labels) != rows:
+        raise RecordIOError(f"labels: {len(labels)} for {rows} rows")
+
+
+def _check_array(name: str, values: Any, dimensions: int) -> None:
+    import numpy as np
+
+    if not isinstance(values, np.ndarray):
+        hint = "give its indptr, indices and data to encode_sparse" if hasattr(values, "indptr") else "use np.asarray()"
+        raise RecordIOError(f"{name}: must be a numpy array, not {type(values).__name__}; {hint}")
+    if isinstance(values, np.ma.MaskedArray):
+        raise RecordIOError(f"{name}: has a mask, which records do not have; use .filled()")
+    if values.ndim != dimensions:
+        raise RecordIOError(f"{name}: must have {dimensions} dimensions, not the shape {values.shape}")
+
+
+def _check_numbers(name: str, values: NDArray[Any], *, as_float32: bool) -> None:
+    if not as_float32:
+        kind_of(name, values)
+    elif values.dtype.kind not in "fiub":
+        raise RecordIOError(f"{name}: must be real numbers, not {values.dtype}; use .astype()")
 
 
 def iter_records(data: bytes | bytearray | memoryview) -> Iterator[Record]:

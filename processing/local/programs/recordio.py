@@ -8,9 +8,8 @@ once, as a table of bytes. Other records are read by their layout (see `record_p
 from __future__ import annotations
 
 import io
-import itertools
 import struct
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from processing.local.programs.record import (
     FEATURES,
@@ -109,21 +108,22 @@ def encode(features: NDArray[Any], labels: NDArray[Any] | None = None, *, as_flo
     Raises:
         RecordIOError: the values have another type, or the sizes differ.
     """
-    return _joined(*_dense_blocks(features, labels, as_float32=as_float32))
+    return _joined(_dense_columns(features, labels, as_float32=as_float32), as_float32=as_float32)
 
 
 def write(
     file: SupportsWrite, features: NDArray[Any], labels: NDArray[Any] | None = None, *, as_float32: bool = False
 ) -> None:
     """Write to a file what `encode` returns, in blocks of a few rows."""
-    _, blocks = _dense_blocks(features, labels, as_float32=as_float32)
-    for block in blocks:
+    columns = _dense_columns(features, labels, as_float32=as_float32)
+    table = _Table.of(columns, as_float32=as_float32)
+    for block in _records(columns) if table is None else table.blocks():
         file.write(block)
 
 
-def _dense_blocks(
+def _dense_columns(
     features: NDArray[Any], labels: NDArray[Any] | None, *, as_float32: bool
-) -> tuple[int, Iterator[Buffer]]:
+) -> list[tuple[int, str, NDArray[Any]]]:
     if features.ndim != 2 or (labels is not None and labels.shape != features.shape[:1]):
         raise RecordIOError("features must have two dimensions, and labels one value for each row")
     columns = [(FEATURES, "values", features)]
@@ -131,7 +131,7 @@ def _dense_blocks(
         columns.append((LABEL, "values", labels.reshape(-1, 1)))
     if as_float32 and not features.size:
         columns = [(field, name, values.astype("<f4")) for field, name, values in columns]
-    return _blocks(columns, as_float32=as_float32)
+    return columns
 
 
 def encode_answers(columns: Mapping[str, NDArray[Any]]) -> bytes:
@@ -140,7 +140,7 @@ def encode_answers(columns: Mapping[str, NDArray[Any]]) -> bytes:
     Args:
         columns: a vector or a matrix by name, all with the same number of rows.
     """
-    return _joined(*_blocks([(LABEL, name, column.reshape(len(column), -1)) for name, column in columns.items()]))
+    return _joined([(LABEL, name, column.reshape(len(column), -1)) for name, column in columns.items()])
 
 
 def encode_sparse(rows: SparseRows, labels: NDArray[Any] | None = None) -> bytes:
@@ -188,56 +188,90 @@ def _around(framed: bytes, label: int) -> tuple[bytes, bytes, bytes, bytes]:
     return before, between, after, behind
 
 
-def _joined(size: int, blocks: Iterator[Buffer]) -> bytes:
-    """Return the bytes of blocks, of a known size together."""
-    file = io.BytesIO()
-    if size:
-        # All memory at once. A file that grows takes new pages from the system, which cost more than the copy.
-        file.seek(size - 1)
-        file.write(b"\0")
-        file.seek(0)
-    for block in blocks:
-        file.write(block)
-    return file.getvalue()
+def _joined(columns: Sequence[tuple[int, str, NDArray[Any]]], *, as_float32: bool = False) -> bytes:
+    """Return the records of dense columns."""
+    table = _Table.of(columns, as_float32=as_float32)
+    return b"".join(_records(columns)) if table is None else table.joined()
 
 
-def _blocks(
-    columns: Sequence[tuple[int, str, NDArray[Any]]], *, as_float32: bool = False
-) -> tuple[int, Iterator[Buffer]]:
-    """Return the size of the records of dense columns, and their bytes in blocks. Each is valid until the next one."""
-    kinds = [_FLOAT32 if as_float32 else kind_of(name, values) for _, name, values in columns]
-    if INT32 in kinds or not all(values.size for _, _, values in columns):
-        records = [frame(b"".join(each)) for each in zip(*(_entries(*it) for it in columns), strict=True)]
-        return sum(map(len, records)), iter(records)
-    # One record has the layout of all: the values of each column are the end of its entry.
-    firsts = [values[:1].astype(KINDS[kind]) for kind, (_, _, values) in zip(kinds, columns, strict=True)]
-    entries = [_entries(field, name, first)[0] for first, (field, name, _) in zip(firsts, columns, strict=True)]
-    template = frame(b"".join(entries))
-    ends = itertools.accumulate(map(len, entries), initial=_FRAME.size)
-    next(ends)
-    fields = [(end, KINDS[kind], values) for end, kind, (_, _, values) in zip(ends, kinds, columns, strict=True)]
-    return len(template) * len(columns[0][2]), _tables(template, fields)
+def _records(columns: Sequence[tuple[int, str, NDArray[Any]]]) -> list[bytes]:
+    """Return the records of dense columns, each on its own."""
+    return [frame(b"".join(each)) for each in zip(*(_entries(*column) for column in columns), strict=True)]
 
 
-def _tables(template: bytes, fields: Sequence[tuple[int, str, NDArray[Any]]]) -> Iterator[Buffer]:
-    """Yield records as tables of bytes.
+class _Field(NamedTuple):
+    """The values of a column, and their place in each record."""
 
-    Args:
+    start: int
+    end: int
+    values: NDArray[Any]
+    dtype: str
+
+
+class _Table(NamedTuple):
+    """Records of one length, which differ in the values of their fields alone.
+
+    Attributes:
         template: one record.
-        fields: for each column, the end of its values in the record, their type, and the values.
+        height: the number of records.
+        fields: the fields, in their order.
     """
-    import numpy as np
 
-    count = len(fields[0][2])
-    rows = min(count, max(1, _TABLE // len(template)))
-    table = np.empty((rows, len(template)), np.uint8)
-    table[:] = np.frombuffer(template, np.uint8)
-    for start in range(0, count, rows):
-        for end, kind, values in fields:
-            chosen = np.ascontiguousarray(values[start : start + rows], kind)
-            block = chosen.view(np.uint8).reshape(len(chosen), -1)
-            table[: len(block), end - block.shape[1] : end] = block
-        yield table[: min(rows, count - start)].data
+    template: NDArray[np.uint8]
+    height: int
+    fields: Sequence[_Field]
+
+    @classmethod
+    def of(cls, columns: Sequence[tuple[int, str, NDArray[Any]]], *, as_float32: bool) -> _Table | None:
+        """Return the table of dense columns. Return None if the lengths of their records may differ."""
+        import numpy as np
+
+        kinds = [_FLOAT32 if as_float32 else kind_of(name, values) for _, name, values in columns]
+        if INT32 in kinds or not all(values.size for _, _, values in columns):
+            return None
+        fields, record, end = [], b"", _FRAME.size
+        for kind, (field, name, values) in zip(kinds, columns, strict=True):
+            first = values[:1].astype(KINDS[kind])
+            record += _entries(field, name, first)[0]
+            end = _FRAME.size + len(record)  # the values of a column are the end of its entry
+            fields.append(_Field(end - first.nbytes, end, values, KINDS[kind]))
+        return cls(np.frombuffer(frame(record), np.uint8), len(columns[0][2]), fields)
+
+    def joined(self) -> bytes:
+        """Return all records."""
+        import numpy as np
+
+        # The system gives the memory of such zeros at the first access, and each byte is written once.
+        file = io.BytesIO(bytes(self.height * len(self.template)))
+        self._fill(np.frombuffer(file.getbuffer(), np.uint8).reshape(self.height, -1))
+        return file.getvalue()
+
+    def blocks(self) -> Iterator[Buffer]:
+        """Yield all records in blocks. Each is valid until the next one."""
+        import numpy as np
+
+        block = np.empty((min(self.height, self._rows), len(self.template)), np.uint8)
+        for start in range(0, self.height, self._rows):
+            used = block[: self.height - start]
+            self._fill(used, start)
+            yield used.data
+
+    @property
+    def _rows(self) -> int:
+        return max(1, _TABLE // len(self.template))
+
+    def _fill(self, table: NDArray[np.uint8], first: int = 0) -> None:
+        """Write the records from the first one to a table of bytes."""
+        import numpy as np
+
+        for start in range(0, len(table), self._rows):
+            block, end = table[start : start + self._rows], 0
+            for field in self.fields:
+                block[:, end : field.start] = self.template[end : field.start]
+                rows = field.values[first + start : first + start + len(block)]
+                block[:, field.start : field.end] = np.ascontiguousarray(rows, field.dtype).view(np.uint8)
+                end = field.end
+            block[:, end:] = self.template[end:]
 
 
 def _entries(field: int, name: str, values: NDArray[Any]) -> list[bytes]:

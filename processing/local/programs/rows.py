@@ -38,11 +38,14 @@ class SparseRows(NamedTuple):
         """Return the number of the first row, from 1, that has a column twice, or None."""
         import numpy as np
 
+        inner = self.starts[(self.starts > 0) & (self.starts < len(self.indices))]
+        rising = self.indices[1:] > self.indices[:-1]
+        rising[inner - 1] = True  # from one row to the next
+        if rising.all():  # as in nearly all sources
+            return None
         rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-        indices = self.indices
-        if not ((np.diff(indices) > 0) | (np.diff(rows) > 0)).all():  # nearly all sources are sorted
-            order = np.lexsort((indices, rows))
-            rows, indices = rows[order], indices[order]
+        order = np.lexsort((self.indices, rows))
+        rows, indices = rows[order], self.indices[order]
         twice = np.flatnonzero((np.diff(indices) == 0) & (np.diff(rows) == 0))
         return int(rows[twice[0]]) + 1 if len(twice) else None
 
