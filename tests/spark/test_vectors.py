@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from processing.local.programs.rows import SparseRows
 from processing.spark import recordio
-from processing.spark.ml.formats import RecordIOFormat
+from processing.spark.ml.formats import CSVFormat, RecordIOFormat
 from processing.spark.ml.serializers import (
     LibSVMRequestRowSerializer,
     ProtobufRequestRowSerializer,
@@ -115,6 +115,12 @@ BATCH = pa.RecordBatch.from_pydict(
 )
 
 
+def test_a_part_of_a_column_of_arrays() -> None:
+    """A null of another part does not matter."""
+    (run,) = iter_runs(pa.array([[1.0, None], [1.0, 2.0]])[1:])
+    assert run.features.tolist() == [[1, 2]]  # type: ignore[union-attr]
+
+
 def test_bodies_of_the_serializers() -> None:
     """Each serializer writes its format: zeros of dense rows are written, and positions of libsvm count from 1."""
     assert UnlabeledCSVRequestRowSerializer().encode(BATCH) == b"1.0,0.0,2.5\n0.0,4.0,0.0\n0.0,0.0,0.0\n"
@@ -128,6 +134,20 @@ def test_bodies_of_the_serializers() -> None:
     assert first.features["values"].values.tolist() == [1, 0, 2.5]
     assert second.features["values"].shape == third.features["values"].shape == (3,)
     assert not first.label
+
+
+def test_matrices_are_rows_of_their_elements() -> None:
+    """CSV and libsvm have no matrices: the elements of each are one row."""
+    names = ("numRows", "numCols", "colPtrs", "rowIndices", "values", "isTransposed")
+    kinds = (pa.int32(), pa.int32(), *[pa.list_(pa.int32())] * 2, pa.list_(pa.float64()), pa.bool_())
+    kind = pa.struct([("type", pa.int8()), *zip(names, kinds, strict=True)])
+    value = dict(zip(names, (2, 2, None, None, [1.0, 3.0, 2.0, 4.0], False), strict=True))
+    batch = pa.RecordBatch.from_pydict({"features": pa.array([{"type": 1, **value}], kind)})
+    assert UnlabeledCSVRequestRowSerializer().encode(batch) == b"1.0,2.0,3.0,4.0\n"
+    assert UnlabeledLibSVMRequestRowSerializer().encode(batch) == b"1:1.0 2:2.0 3:3.0 4:4.0\n"
+    file = io.BytesIO()
+    CSVFormat("features").write(file, batch)
+    assert file.getvalue() == b"1.0,2.0,3.0,4.0\n"
 
 
 def test_column_names_in_both_spellings() -> None:

@@ -5,13 +5,23 @@ pip's Spark has no file system for S3, so that these formats do not use Spark's 
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
 
 import attrs
 
 from processing._utils.validation import article
 from processing.exceptions import ConfigurationError
-from processing.spark.ml.serializers import CSV, LIBSVM, RECORDIO, encode_libsvm, labels_of, write_as_records
+from processing.spark.ml.serializers import (
+    CSV,
+    LIBSVM,
+    RECORDIO,
+    dense_rows,
+    encode_libsvm,
+    labels_of,
+    write_as_records,
+)
 from processing.spark.ml.vectors import iter_runs
 
 if TYPE_CHECKING:
@@ -124,7 +134,9 @@ class CSVFormat(TrainingFormat):
         """Return the names of the columns, if the option `header` is true."""
         if self.options.get("header", "false").lower() != "true" or self.features:
             return b""
-        return (self._separator.join(names) + "\n").encode()
+        line = io.StringIO(newline="")
+        csv.writer(line, delimiter=self._separator, lineterminator="\n").writerow(names)
+        return line.getvalue().encode()
 
     def write(self, file: BinaryIO, batch: Any) -> None:
         """Write a batch of rows to a file."""
@@ -141,7 +153,7 @@ class CSVFormat(TrainingFormat):
     def _write_run(self, file: BinaryIO, features: Any, labels: Any) -> None:
         import numpy as np
 
-        dense = features.to_dense() if hasattr(features, "to_dense") else features.reshape(len(features), -1)
+        dense = dense_rows(features)
         table = dense if labels is None else np.column_stack([labels, dense])
         lines = [self._separator.join(map(repr, row)) for row in table.tolist()]
         file.write("".join([f"{line}\n" for line in lines]).encode())
@@ -185,10 +197,11 @@ def _plain(column: Any) -> Any:
     if not (pa.types.is_struct(column.type) and column.type.get_field_index("indices") >= 0):
         return column
     rows: list[list[float]] = []
-    for run in iter_runs(column):
+    for run in iter_runs(column.drop_null()):
         dense = run.features.to_dense() if hasattr(run.features, "to_dense") else run.features
-        rows += dense.reshape(run.stop - run.start, -1).tolist()
-    return pa.array(rows, pa.list_(pa.float64()))
+        rows += dense.tolist()
+    left = iter(rows)
+    return pa.array([next(left) if there else None for there in column.is_valid().to_pylist()], pa.list_(pa.float64()))
 
 
 FORMATS: Final[Mapping[str, type[TrainingFormat]]] = {
@@ -232,11 +245,10 @@ def format_of(
     if unknown:
         known = ", ".join(["labelColumnName", "featuresColumnName", *sorted(made.further_options)])
         raise ConfigurationError(f"{_OPTIONS}: the format {name} has no option {unknown[0]!r}; it has {known}")
-    for separator in ("sep", "delimiter"):
-        if made is CSVFormat and len(given.get(separator, ",")) != 1:
-            raise ConfigurationError(f"{_OPTIONS}[{separator}]: must be one character, not {given[separator]!r}")
     names = schema.names
     whole_frame = made is ParquetFormat or (made is CSVFormat and features is None and not _is_vector(schema))
+    if made is CSVFormat:
+        _check_separator(given)
     if whole_frame:
         if label is not None:
             check_label(schema, label, f"{_OPTIONS}[labelColumnName]")
@@ -251,6 +263,12 @@ def format_of(
     if label is not None:
         check_label(schema, label, f"{_OPTIONS}[labelColumnName]")
     return made(features, label, given)
+
+
+def _check_separator(options: Mapping[str, str]) -> None:
+    for name in ("sep", "delimiter"):
+        if name in options and (len(options[name].encode()) != 1 or options[name] in '"\r\n'):
+            raise ConfigurationError(f"{_OPTIONS}[{name}]: must be one character, not {options[name]!r}")
 
 
 def _check_whole_frame(made: type[TrainingFormat], schema: Any, options: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ A serializer of your own overrides `encode`, which has a whole Arrow batch, or `
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from processing._utils.validation import NAME, checked
@@ -111,7 +112,7 @@ class UnlabeledCSVRequestRowSerializer(FeaturesSerializer):
     contentType = CSV
 
     def _encode(self, features: NDArray[Any] | SparseRows) -> bytes:
-        return csv_rows.write(features.to_dense() if isinstance(features, SparseRows) else features)
+        return csv_rows.write(dense_rows(features))
 
 
 class UnlabeledLibSVMRequestRowSerializer(FeaturesSerializer):
@@ -201,9 +202,16 @@ def write_as_records(file: BinaryIO, features: NDArray[Any] | SparseRows, labels
         recordio.write_dense(file, features, labels, as_float32=True)
 
 
+def dense_rows(features: NDArray[Any] | SparseRows) -> NDArray[Any]:
+    """Return rows with all their elements; those of a matrix are one row."""
+    if isinstance(features, SparseRows):
+        return features.to_dense()
+    return features.reshape(len(features), math.prod(features.shape[1:]))
+
+
 def encode_libsvm(features: NDArray[Any] | SparseRows, labels: NDArray[Any] | None) -> bytes:
     """Return rows as libsvm. Each element that a vector holds is written, zeros too."""
-    rows = features if isinstance(features, SparseRows) else from_dense(features)
+    rows = features if isinstance(features, SparseRows) else from_dense(dense_rows(features))
     return libsvm.write(rows._replace(indices=rows.indices + 1), None if labels is None else labels.astype(float))
 
 

@@ -134,7 +134,9 @@ def _vector_runs(column: Any) -> Iterator[RowRange]:
 def _list_runs(column: Any) -> Iterator[RowRange]:
     import numpy as np
 
-    offsets, values = column.offsets.to_numpy(), column.values
+    offsets = column.offsets.to_numpy()
+    values = column.values[offsets[0] : offsets[-1]]  # a part of a batch has the values of all of it
+    offsets = offsets - offsets[0]
     if values.null_count:
         raise VectorError("an array has a null")
     numbers = values.to_numpy(zero_copy_only=False).astype(float)

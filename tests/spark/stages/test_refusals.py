@@ -24,6 +24,7 @@ from processing.spark.ml import (
     SageMakerModel,
     XGBoostSageMakerEstimator,
 )
+from processing.spark.ml.formats import format_of
 
 if TYPE_CHECKING:
     from processing import Session
@@ -205,3 +206,11 @@ def test_columns_of_a_prediction(session: Session, frame: Any) -> None:
         "label",
     ]
     assert isinstance(frame.first()["features"], DenseVector)
+
+
+@pytest.mark.parametrize("separator", ["||", "", '"', "é", "\n"])
+def test_separators_of_csv(frame: Any, separator: str) -> None:
+    """A separator that is no single character of ASCII is refused."""
+    for option in ("sep", "delimiter"):
+        with pytest.raises(ConfigurationError, match=rf"\[{option}\]: must be one character, not"):
+            format_of("csv", {option: separator, "featuresColumnName": "features"}, frame.schema)
