@@ -64,6 +64,25 @@ def test_a_lost_answer_makes_no_second_resource(session: LocalSession, faults: F
     assert {fault for _, fault in faults.injected} == {kind}
 
 
+@pytest.mark.parametrize("created", [True, False])
+def test_an_interruption_of_the_call(session: LocalSession, monkeypatch: pytest.MonkeyPatch, *, created: bool) -> None:
+    """Ctrl-C while a resource is created: its owner learns of it if it exists, so that it can be deleted."""
+    owned: list[bool] = []
+    call = session.api.call
+
+    def interrupted(service: str, operation: str, request: Any, **options: Any) -> Any:
+        if operation != "CreateModel":
+            return call(service, operation, request, **options)
+        if created:
+            call(service, operation, request, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.api, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        create_once(session.api, MODEL, REQUEST, owned=lambda: owned.append(True))
+    assert owned == [True] * created
+
+
 def test_a_name_of_another_request(session: LocalSession) -> None:
     """A resource that has the name and other members is not taken over."""
     create_once(session.api, MODEL, REQUEST)
@@ -160,3 +179,30 @@ def test_a_role_s_name_is_looked_up() -> None:
         assert IAMRole(created).arn(session, None) == created
         with pytest.raises(ConfigurationError, match="sagemakerRole: IAM has no role 'unknown'"):
             IAMRole("unknown").arn(session, None)
+
+
+@pytest.mark.parametrize("interrupted", ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"])
+def test_an_interruption_of_hosting_leaves_nothing(
+    summing: Summing, monkeypatch: pytest.MonkeyPatch, interrupted: str
+) -> None:
+    """Ctrl-C when a resource has just been created: all that was created is deleted."""
+    session = summing.session()
+    call = session.api.call
+
+    def calling(service: str, operation: str, request: Any, **options: Any) -> Any:
+        answer = call(service, operation, request, **options)
+        if operation == interrupted:
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setattr(session.api, "call", calling)
+    hosting = Hosting(session, CustomNamePolicy("cut", "cut", "cut", "cut"))
+    model = {"PrimaryContainer": {"Image": "image"}, "ExecutionRoleArn": REQUEST["ExecutionRoleArn"]}
+    with pytest.raises(KeyboardInterrupt):
+        hosting.ensure_endpoint(model, {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}, [])
+    assert not hosting.created
+    sagemaker: Any = session.boto_session.client("sagemaker")
+    endpoints = sagemaker.list_endpoints()["Endpoints"]
+    assert {each["EndpointName"] for each in endpoints if each["EndpointStatus"] != "Deleting"} == {"sums"}
+    assert [each["EndpointConfigName"] for each in sagemaker.list_endpoint_configs()["EndpointConfigs"]] == ["sums"]
+    assert models(session) == ["sums"]

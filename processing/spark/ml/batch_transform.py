@@ -6,6 +6,7 @@ join the answers to the rows. The rows come from S3, not from the DataFrame, whi
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import uuid
@@ -20,7 +21,7 @@ from processing.spark.ml.invoke import PredictionSettings, answered, split
 from processing.spark.ml.names import RandomNamePolicy
 from processing.spark.ml.roles_and_paths import S3AutoCreatePath
 from processing.spark.ml.shipping import carried, map_batches
-from processing.spark.ml.upload import delete
+from processing.spark.ml.upload import delete, list_keys
 from processing.staging.transfers import get_bytes, put_bytes
 
 if TYPE_CHECKING:
@@ -84,9 +85,13 @@ def run(
         if not keys:
             delete(session, place)
             return spark.createDataFrame([], schema), place
+        # Tasks that failed or ran twice have written requests, too, which nobody needs answered.
+        needed = {(place / part / key).key for part in ("input", "rows") for key in keys}
+        delete(session, place, only=set(list_keys(session, place)) - needed)
         _run_job(session, place, settings, resources)
     except BaseException:
-        delete(session, place)
+        with contextlib.suppress(Exception):  # the first error is the one to see
+            delete(session, place)
         raise
     tasks = min(len(keys), 200)
     frame = spark.createDataFrame([(key,) for key in keys], "key string").repartition(tasks)
@@ -149,8 +154,27 @@ def _run_job(session: Session, place: S3Uri, settings: PredictionSettings, resou
         **({"Tags": resources.tags} if resources.tags else {}),
         **resources.extra,
     }
-    create_once(session.api, TRANSFORM_JOB, request)
-    logger.info("transform job %s was created", name)
+    started = False
+
+    def owned() -> None:
+        nonlocal started
+        started = True
+
+    try:
+        create_once(session.api, TRANSFORM_JOB, request, owned=owned)
+        logger.info("transform job %s was created", name)
+        _wait(session, name)
+    except (JobFailedError, JobStoppedError):
+        raise
+    except BaseException:
+        if started:  # nobody could read its answers
+            with contextlib.suppress(Exception):  # the first error is the one to see
+                session.api.call("sagemaker", "StopTransformJob", {"TransformJobName": name})
+        raise
+
+
+def _wait(session: Session, name: str) -> None:
+    """Wait until a transform job is completed."""
     while True:
         found = describe(session.api, TRANSFORM_JOB, name) or {}
         status = found.get("TransformJobStatus")

@@ -7,6 +7,7 @@ created before our first try.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -15,6 +16,8 @@ from processing.aws.retry import Failure, FailureKind, error_code, response_of, 
 from processing.exceptions import NameTakenError, SubmissionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from processing.aws.retry import RetryingApi
 
 logger = logging.getLogger(__name__)
@@ -47,13 +50,16 @@ PROCESSING_JOB = Resource("processing job", "ProcessingJobName", "ProcessingJob"
 _NOT_DESCRIBED = frozenset({"Tags"})  # only ListTags returns them
 
 
-def create_once(api: RetryingApi, resource: Resource, request: Mapping[str, Any]) -> None:
+def create_once(
+    api: RetryingApi, resource: Resource, request: Mapping[str, Any], *, owned: Callable[[], None] = lambda: None
+) -> None:
     """Create a resource, exactly once.
 
     Args:
         api: the session's calls.
         resource: the kind of the resource.
         request: the parameters of its Create operation.
+        owned: called if the resource exists and is ours, or may be: also before an error, and after Ctrl-C.
 
     Raises:
         NameTakenError: the name belongs to another request.
@@ -76,6 +82,7 @@ def create_once(api: RetryingApi, resource: Resource, request: Mapping[str, Any]
         logger.info("the answer to Create%s for %s may be lost; checking it", resource.operation, name)
         described = _find(api, resource, name)
         if described is None:
+            owned()
             raise _undetermined(resource, name, error) from error
         if not _is_ours(api, request, described, started):
             raise NameTakenError(
@@ -83,6 +90,13 @@ def create_once(api: RetryingApi, resource: Resource, request: Mapping[str, Any]
                 job_name=name,
                 code=error_code(error),
             ) from error
+    except BaseException:
+        with contextlib.suppress(Exception):  # the interruption is the one to see
+            described = describe(api, resource, name)
+            if described is not None and _is_ours(api, request, described, started):
+                owned()
+        raise
+    owned()
 
 
 def describe(api: RetryingApi, resource: Resource, name: str) -> dict[str, Any] | None:

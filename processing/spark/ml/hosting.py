@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from processing._utils.forks import ForkSafeLock
 from processing.exceptions import ConfigurationError, ProcessingError, WaitTimeoutError
-from processing.spark.ml.creation import ENDPOINT, ENDPOINT_CONFIG, MODEL, create_once, describe
+from processing.spark.ml.creation import ENDPOINT, ENDPOINT_CONFIG, MODEL, Resource, create_once, describe
 from processing.spark.ml.resources import CreatedResources, SageMakerResourceCleanup
 
 if TYPE_CHECKING:
@@ -72,8 +73,7 @@ class Hosting:
         with self._lock:
             name = self._names.modelName
             if self.created.model_name is None:
-                create_once(self._session.api, MODEL, {"ModelName": name, **request, **_tags(tags)})
-                self.created.model_name = name
+                self._create_once(MODEL, {"ModelName": name, **request, **_tags(tags)}, "model_name")
             return name
 
     def ensure_endpoint(self, model: dict[str, Any], variant: dict[str, Any], tags: list[dict[str, str]]) -> str:
@@ -99,18 +99,21 @@ class Hosting:
             return name
 
     def _create(self, model: dict[str, Any], variant: dict[str, Any], tags: list[dict[str, str]]) -> str:
-        api, names = self._session.api, self._names
+        names = self._names
         variants = [{"VariantName": _VARIANT, "ModelName": self.ensure_model(model, tags), **variant}]
         config = {"EndpointConfigName": names.endpointConfigName, "ProductionVariants": variants, **_tags(tags)}
         if self.created.endpoint_config_name is None:
-            create_once(api, ENDPOINT_CONFIG, config)
-            self.created.endpoint_config_name = names.endpointConfigName
+            self._create_once(ENDPOINT_CONFIG, config, "endpoint_config_name")
         if self.created.endpoint_name is None:
             endpoint = {"EndpointName": names.endpointName, "EndpointConfigName": names.endpointConfigName}
-            create_once(api, ENDPOINT, {**endpoint, **_tags(tags)})
-            self.created.endpoint_name = names.endpointName
+            self._create_once(ENDPOINT, {**endpoint, **_tags(tags)}, "endpoint_name")
         wait_for_endpoint(self._session, names.endpointName)
         return names.endpointName
+
+    def _create_once(self, resource: Resource, request: dict[str, Any], member: str) -> None:
+        """Create a resource, and note its name as soon as it may exist."""
+        owned = functools.partial(setattr, self.created, member, request[resource.name])
+        create_once(self._session.api, resource, request, owned=owned)
 
     def close(self) -> None:
         """Delete all that was created."""
