@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from processing import LocalSession
 from processing.exceptions import StagingError
 from processing.local.programs import recordio as files
+from processing.local.programs.rows import SparseRows
 from processing.request.s3_uri import S3Uri
+from processing.spark.ml.datasource import DataSourceTarget
 from processing.spark.ml.deserializers import ResponseRowDeserializer
-from processing.spark.ml.formats import CSVFormat, RecordIOFormat
+from processing.spark.ml.formats import CSVFormat, ParquetFormat, RecordIOFormat
 from processing.spark.ml.invoke import PredictionError, PredictionSettings, invoke_batches
 from processing.spark.ml.serializers import UnlabeledCSVRequestRowSerializer
-from processing.spark.ml.upload import delete, list_keys, upload_batches
-from processing.spark.ml.vectors import vectors_from
+from processing.spark.ml.upload import delete, list_keys, sweep, upload_batches
+from processing.spark.ml.vectors import vectors_from, vectors_from_sparse
 from processing.staging.transfers import put_bytes
 from processing.testing import FaultInjector, VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from conftest import Summing  # type: ignore[import-not-found]
 
@@ -144,7 +148,7 @@ def storage(tmp_path: Path) -> tuple[FaultInjector, LocalSession]:
 
 def upload(session: LocalSession, source: Iterable[Any], layout: Any = None, **options: Any) -> list[dict[str, Any]]:
     """Return the rows that a task yields."""
-    given: dict[str, Any] = {"kms_key": None, "compressed": False, "owner": None, **options}
+    given: dict[str, Any] = {"upload": "once", "kms_key": None, "compressed": False, "owner": None, **options}
     chosen = RecordIOFormat("features") if layout is None else layout
     made = upload_batches(source, session=session, layout=chosen, prefix=S3Uri("data", "job"), **given)
     return [row for batch in made for row in batch.to_pylist()]
@@ -226,6 +230,67 @@ def test_empty_partition_makes_no_object(storage: tuple[FaultInjector, LocalSess
     _, session = storage
     assert upload(session, [next(batches())]) == []
     assert list_keys(session, S3Uri("data", "job")) == []
+
+
+def test_objects_of_other_uploads_stay(storage: tuple[FaultInjector, LocalSession]) -> None:
+    """Objects that tasks have left are deleted; the data, and another upload at the same place, stay."""
+    _, session = storage
+    (other,) = upload(session, batches(), upload="other")
+    (kept,) = upload(session, batches())
+    upload(session, batches())
+    sweep(session, S3Uri("data", "job"), "once", {kept["key"]})
+    assert list_keys(session, S3Uri("data", "job")) == sorted([other["key"], kept["key"]])
+
+
+@pytest.mark.parametrize("in_s3", [True, False], ids=["S3", "folder"])
+def test_the_data_source_leaves_what_counts(
+    storage: tuple[FaultInjector, LocalSession], tmp_path: Path, *, in_s3: bool
+) -> None:
+    """A task that ran twice counts once. An aborted write has nothing, and what was there before stays."""
+    _, session = storage
+    path = "s3://data/records" if in_s3 else str(tmp_path / "records")
+
+    def listed() -> list[str]:
+        if in_s3:
+            return list_keys(session, S3Uri("data", "records"))
+        return sorted(file.name for file in Path(path).iterdir())
+
+    def target(upload: str, *, overwrite: bool = False) -> DataSourceTarget:
+        return DataSourceTarget(session, RecordIOFormat("features"), path, overwrite=overwrite, upload=upload)
+
+    before = target("before").write(batches())
+    first, _ = target("first").write(batches()), target("first").write(batches())
+    target("first").commit(set(first))
+    assert listed() == sorted([*before, *first])
+    target("aborted").write(batches())
+    target("aborted").sweep(set())
+    assert listed() == sorted([*before, *first])
+    last = target("last", overwrite=True).write(batches())
+    target("last", overwrite=True).commit(set(last))
+    assert listed() == last
+
+
+def test_an_aborted_write_without_a_folder(storage: tuple[FaultInjector, LocalSession], tmp_path: Path) -> None:
+    """A write whose tasks all failed before their first file has no folder."""
+    path = str(tmp_path / "none")
+    DataSourceTarget(storage[1], RecordIOFormat("features"), path, overwrite=False, upload="x").sweep(set())
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_header_of_csv_is_quoted_where_it_must_be() -> None:
+    """A name with the separator or a quote in it is one column."""
+    layout = CSVFormat("", None, {"header": "true", "sep": ";"})
+    assert layout.header(["a;b", 'c"d', "e,f"]) == b'"a;b";"c""d";e,f\n'
+
+
+def test_null_vectors_are_null_in_parquet() -> None:
+    """A column of vectors beside the features may have nulls, and sparse vectors among dense ones."""
+    row = SparseRows(np.array([0, 1]), np.array([1]), np.array([4.0]), 2)
+    column = pa.concat_arrays([vectors_from(np.array([[1.0, 2.0]])), vectors_from_sparse(row)])
+    column = column.take(pa.array([None, 0, None, 1]))
+    file = io.BytesIO()
+    ParquetFormat("other").write(file, pa.RecordBatch.from_pydict({"features": column}))
+    assert pq.read_table(file).column("features").to_pylist() == [None, [1, 2], None, [0, 4]]
 
 
 def test_compressed_objects(storage: tuple[FaultInjector, LocalSession]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,17 @@ from processing.exceptions import ConfigurationError
 from processing.spark.ml.formats import TrainingFormat, check_dataset, format_of, quoted
 from processing.spark.ml.roles_and_paths import parse_uri
 from processing.spark.ml.shipping import carried, carried_call, check_workers, map_batches
-from processing.spark.ml.upload import check_contents, delete, list_keys, partition, upload_batches, upload_objects
+from processing.spark.ml.upload import (
+    check_contents,
+    delete,
+    is_part,
+    list_keys,
+    new_identity,
+    part_name,
+    sweep,
+    upload_batches,
+    upload_objects,
+)
 from processing.staging.transfers import put_bytes
 
 if TYPE_CHECKING:
@@ -64,7 +73,7 @@ def write_records(
     if str(path).startswith(_SCHEMES):
         _write_to_s3(chosen, layout, parse_uri(path, "path"), mode, session_for_attach(session, "session"))
     else:
-        _write_to_folder(chosen, layout, Path(path), mode)
+        write_to_folder(chosen, layout, Path(path), mode)
     return contents.rows
 
 
@@ -72,30 +81,44 @@ def _write_to_s3(frame: Any, layout: TrainingFormat, target: S3Uri, mode: str, s
     there = set(list_keys(session, target))
     if mode == "error" and there:
         raise ConfigurationError(f"path: {target} has objects already; mode='append' or 'overwrite' allows that")
-    upload_objects(session, frame, layout, target, kept=there)
+    upload_objects(session, frame, layout, target, new_identity())
     if mode == "overwrite":
         delete(session, target, only=there)
     put_bytes(session.api, b"", target / "_SUCCESS", expected_owner=session.expected_owner)
 
 
-def _write_to_folder(frame: Any, layout: TrainingFormat, target: Path, mode: str) -> None:
-    if target.exists() and any(target.iterdir()):
-        if mode == "error":
-            raise ConfigurationError(f"path: {target} has files already; mode='append' or 'overwrite' allows that")
-        if mode == "overwrite":
-            for file in target.glob(f"*{layout.suffix}"):
-                file.unlink()
+def write_to_folder(frame: Any, layout: TrainingFormat, target: Path, mode: str) -> None:
+    """Write a frame to a folder, and leave nothing of tasks that failed, were killed or ran twice."""
+    if mode == "error" and target.exists() and any(target.iterdir()):
+        raise ConfigurationError(f"path: {target} has files already; mode='append' or 'overwrite' allows that")
     target.mkdir(parents=True, exist_ok=True)
-    work = carried(write_files, layout=layout, folder=str(target.absolute()))
-    map_batches(frame, work, "name string, rows bigint").collect()
+    there = list(target.glob(f"*{layout.suffix}"))
+    upload = new_identity()
+    work = carried(write_files, layout=layout, folder=str(target.absolute()), upload=upload)
+    try:
+        written = {row["name"] for row in map_batches(frame, work, "name string, rows bigint").collect()}
+    except BaseException:
+        _sweep_folder(target, upload, set())
+        raise
+    _sweep_folder(target, upload, written)
+    if mode == "overwrite":
+        for file in there:
+            file.unlink(missing_ok=True)
     (target / "_SUCCESS").touch()
 
 
-def write_files(batches: Iterable[Any], *, layout: TrainingFormat, folder: str) -> Iterator[Any]:
+def _sweep_folder(folder: Path, upload: str, kept: set[str]) -> None:
+    """Delete the files of tasks that failed, were killed or ran twice."""
+    for file in folder.iterdir():
+        if is_part(file.name, upload) and file.name not in kept:
+            file.unlink(missing_ok=True)
+
+
+def write_files(batches: Iterable[Any], *, layout: TrainingFormat, folder: str, upload: str) -> Iterator[Any]:
     """Write the rows of one task to a file, which gets its name when it is complete."""
     import pyarrow as pa
 
-    name = f"part-{partition():05d}-{uuid.uuid4().hex[:12]}{layout.suffix}"
+    name = f"{part_name(upload)}-00000{layout.suffix}"
     partial = Path(folder, f".{name}.partial")
     rows = 0
     try:
@@ -137,16 +160,17 @@ def register(spark: Any, session: Any = None) -> None:
     class Writer(DataSourceArrowWriter):
         def __init__(self, *use: Any) -> None:
             self.use = use
-            perform("check", None, *use)
+            self.upload = perform("identity", None, "", *use)
 
         def write(self, iterator: Any) -> Any:
-            return Written(perform("write", iterator, *self.use))
+            return Written(perform("write", iterator, self.upload, *self.use))
 
         def commit(self, messages: Any) -> None:
-            perform("commit", {name for each in messages if each is not None for name in each.names}, *self.use)
+            names = {name for each in messages if each is not None for name in each.names}
+            perform("commit", names, self.upload, *self.use)
 
-        def abort(self, messages: Any) -> None:
-            perform("remove", {name for each in messages if each is not None for name in each.names}, *self.use)
+        def abort(self, messages: Any) -> None:  # noqa: ARG002 - an aborted write has no data
+            perform("sweep", set(), self.upload, *self.use)
 
     class Source(DataSource):
         @classmethod
@@ -165,7 +189,7 @@ def register(spark: Any, session: Any = None) -> None:
 
 
 def _perform(
-    action: str, argument: Any, options: dict[str, str], schema: str, overwrite: bool, *, session: Session
+    action: str, argument: Any, upload: str, options: dict[str, str], schema: str, overwrite: bool, *, session: Session
 ) -> Any:
     """Do one step of a use of the data source, in a process of Spark's."""
     from pyspark.sql.types import StructType
@@ -175,52 +199,62 @@ def _perform(
     if not path:
         raise ConfigurationError("path: missing; write ....save(path)")
     layout = format_of("sagemaker", given, StructType.fromJson(json.loads(schema)))
-    target = _Target(session, layout, path, overwrite)
-    return None if action == "check" else getattr(target, action)(argument)
+    if action == "identity":
+        return new_identity()
+    return getattr(DataSourceTarget(session, layout, path, overwrite, upload), action)(argument)
 
 
 @attrs.frozen
-class _Target:
+class DataSourceTarget:
     """The place of one use of the data source, in S3 or in a folder."""
 
     session: Session
     layout: TrainingFormat
     path: str
     overwrite: bool
+    upload: str
+
+    @property
+    def _prefix(self) -> S3Uri | None:
+        """The place in S3; None for a folder."""
+        return parse_uri(self.path, "path") if self.path.startswith(_SCHEMES) else None
 
     def write(self, batches: Iterable[Any]) -> list[str]:
         """Write the rows of one task, and return the names of its objects or files."""
-        if self.path.startswith(_SCHEMES):
-            prefix = parse_uri(self.path, "path")
-            owner = self.session.expected_owner(prefix.bucket)
+        prefix = self._prefix
+        if prefix is not None:
             found = upload_batches(
                 batches,
                 session=self.session,
                 layout=self.layout,
                 prefix=prefix,
+                upload=self.upload,
                 kms_key=None,
                 compressed=False,
-                owner=owner,
+                owner=self.session.expected_owner(prefix.bucket),
             )
             return [key for each in found for key in each.column("key").to_pylist()]
         Path(self.path).mkdir(parents=True, exist_ok=True)
-        written = write_files(batches, layout=self.layout, folder=self.path)
+        written = write_files(batches, layout=self.layout, folder=self.path, upload=self.upload)
         return [name for each in written for name in each.column("name").to_pylist()]
 
     def commit(self, kept: set[str]) -> None:
-        """Delete what was there before, if it is to be replaced."""
+        """Delete what tasks have left that failed or were killed, and what was there before if it is to be replaced."""
+        self.sweep(kept)
         if not self.overwrite:
             return
-        if self.path.startswith(_SCHEMES):
-            self.remove(set(list_keys(self.session, parse_uri(self.path, "path"))) - kept)
-        else:
-            self.remove({file.name for file in Path(self.path).glob(f"*{self.layout.suffix}")} - kept)
-
-    def remove(self, names: set[str]) -> None:
-        """Delete objects or files."""
-        if self.path.startswith(_SCHEMES):
-            delete(self.session, parse_uri(self.path, "path"), only=names)
+        prefix = self._prefix
+        if prefix is not None:
+            delete(self.session, prefix, only=set(list_keys(self.session, prefix)) - kept)
             return
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                Path(self.path, name).unlink()
+        for file in Path(self.path).glob(f"*{self.layout.suffix}"):
+            if file.name not in kept:
+                file.unlink(missing_ok=True)
+
+    def sweep(self, kept: set[str]) -> None:
+        """Delete what the tasks of this use have written, except some objects or files."""
+        prefix = self._prefix
+        if prefix is not None:
+            sweep(self.session, prefix, self.upload, kept)
+        elif Path(self.path).is_dir():  # no task may have come to write
+            _sweep_folder(Path(self.path), self.upload, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +12,7 @@ from processing.exceptions import ConfigurationError
 from processing.spark.ml import training
 from processing.spark.ml.checks import check_extra, check_hosting
 from processing.spark.ml.cluster_formats import ClusterFormat, write_with_spark
+from processing.spark.ml.creation import describe
 from processing.spark.ml.formats import (
     FORMATS,
     TrainingFormat,
@@ -210,13 +212,18 @@ class SageMakerEstimatorBase(Stage, Estimator):
         try:
             run.start(hyperparameters, staged, output)
         except BaseException as error:
-            if not getattr(error, "may_exist", False):
-                delete(order.session, staged.prefix)
+            # Ctrl-C may come when the job has been created. It then goes on, and needs its data.
+            may_exist = getattr(error, "may_exist", False) or not isinstance(error, Exception)
+            if may_exist and describe(order.session.api, run.resource, order.name) is not None:
+                self.latestTrainingJob = order.name
+            elif not getattr(error, "may_exist", False):
+                with contextlib.suppress(Exception):  # the first error is the one to see
+                    delete(order.session, staged.prefix)
             raise
         self.latestTrainingJob = order.name
         logger.info("%s %s was created", run.resource.noun, order.name)
         kept = not self._settings["deleteStagingDataAfterTraining"]
-        pending = training.Pending(order.session, order.name, None if kept else staged.prefix, run.resource)
+        pending = training.Pending(order.session, order.name, staged, kept, run.resource)
         if self._settings["wait"]:
             pending.wait()
         return pending

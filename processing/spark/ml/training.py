@@ -12,11 +12,10 @@ from processing._utils.validation import INTEGER, NAME, TEXT, require, shown
 from processing.exceptions import CapacityError, ConfigurationError, JobError, JobFailedError, JobStoppedError
 from processing.spark.ml.creation import TRAINING_JOB, Resource, describe
 from processing.spark.ml.hosting import poll_interval
-from processing.spark.ml.upload import delete
 
 if TYPE_CHECKING:
-    from processing.request.s3_uri import S3Uri
     from processing.session.session import Session
+    from processing.spark.ml.upload import Staged
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +29,15 @@ class Pending:
     Args:
         session: the session.
         job_name: the job.
-        staging: the data, which are deleted at the job's end; None to keep them.
+        staged: the data.
+        kept: True to keep them when the job has ended.
         resource: the kind of the job.
     """
 
     session: Session
     job_name: str
-    staging: S3Uri | None
+    staged: Staged
+    kept: bool
     resource: Resource = TRAINING_JOB
     _done: bool = False
 
@@ -52,17 +53,29 @@ class Pending:
             wait_for_training(self.session, self.resource, self.job_name)
         finally:
             # After Ctrl-C the job goes on, and needs its data.
-            if self.staging is not None and _is_over(self.session, self.resource, self.job_name):
-                delete(self.session, self.staging)
-                self.staging = None
+            if _is_over(self.session, self.resource, self.job_name):
+                self._end_data()
+            else:
+                logger.warning(
+                    "%s %s may be in progress, and its data stay at %s",
+                    self.resource.noun,
+                    self.job_name,
+                    self.staged.prefix,
+                )
         self._done = True
+
+    def _end_data(self) -> None:
+        try:
+            self.staged.end(self.session, kept=self.kept)
+        except Exception as error:  # noqa: BLE001 - the job's end counts: its model, or its error
+            logger.warning("the data of %s at %s were not deleted: %s", self.job_name, self.staged.prefix, error)
 
 
 def _is_over(session: Session, resource: Resource, name: str) -> bool:
     try:
         found = describe(session.api, resource, name)
     except Exception as error:  # noqa: BLE001 - the data stay
-        logger.warning("the state of %s %s is not known, and its data are kept: %s", resource.noun, name, error)
+        logger.warning("the state of %s %s is not known: %s", resource.noun, name, error)
         return False
     return found is not None and found[f"{resource.operation}Status"] in _ENDED
 

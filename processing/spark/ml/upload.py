@@ -1,7 +1,8 @@
 """Training data: checked, encoded and uploaded by Spark's workers, and committed by the driver with a manifest.
 
 Objects of a failed, repeated or killed task are in no manifest. A task that fails deletes its own, and so does one that
-ends after the upload. The driver deletes those of tasks that were killed, before the training job begins.
+ends after the upload. The driver deletes those of tasks that were killed, before the training job begins, and once more
+at the job's end. Each object has the upload's identity in its name.
 """
 
 from __future__ import annotations
@@ -133,11 +134,27 @@ class Staged:
         prefix: the place of all objects; nothing else is below it.
         manifest: the object that lists those that belong to the data.
         rows: the number of rows.
+        upload: the identity of the upload; empty for objects that Spark itself wrote.
+        keys: the objects in the manifest.
     """
 
     prefix: S3Uri
     manifest: S3Uri
     rows: int
+    upload: str = ""
+    keys: frozenset[str] = frozenset()
+
+    def end(self, session: Session, *, kept: bool) -> None:
+        """Delete the data, or only the objects of tasks that outlived the upload and were killed.
+
+        Args:
+            session: the session.
+            kept: True to keep the data.
+        """
+        if not kept:
+            delete(session, self.prefix)
+        elif self.upload:
+            sweep(session, self.prefix, self.upload, self.keys)
 
 
 def upload(
@@ -164,8 +181,9 @@ def upload(
     Raises:
         StagingError: the frame has another number of rows, so that it is not the same at each reading.
     """
+    identity = new_identity()
     try:
-        objects = upload_objects(session, frame, layout, prefix, kms_key=kms_key, compressed=compressed)
+        objects = upload_objects(session, frame, layout, prefix, identity, kms_key=kms_key, compressed=compressed)
         rows = sum(each["rows"] for each in objects)
         _check_rows(rows, expected_rows)
         start = f"{prefix.key}/" if prefix.key else ""
@@ -179,7 +197,7 @@ def upload(
         with contextlib.suppress(Exception):  # the first error is the one to see
             delete(session, prefix)
         raise
-    return Staged(prefix, manifest, rows)
+    return Staged(prefix, manifest, rows, identity, frozenset(keys))
 
 
 def upload_objects(
@@ -187,10 +205,10 @@ def upload_objects(
     frame: Any,
     layout: TrainingFormat,
     prefix: S3Uri,
+    upload: str,
     *,
     kms_key: str | None = None,
     compressed: bool = False,
-    kept: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Upload a frame, and leave nothing of tasks that failed, were killed or ran twice.
 
@@ -202,31 +220,59 @@ def upload_objects(
         frame: the frame, with the written columns.
         layout: the format.
         prefix: the place.
+        upload: the identity of the upload.
         kms_key: the key that encrypts the objects; None leaves it to the bucket.
         compressed: True for gzip.
-        kept: keys below the prefix that do not belong to the upload.
 
     Returns:
         Key, rows and size of each object.
     """
-    marker = prefix / f"uploading-{uuid.uuid4().hex[:12]}"
+    marker = prefix / f"uploading-{upload}"
     owner = session.expected_owner(prefix.bucket)
-    target = {"prefix": prefix, "marker": marker, "kms_key": kms_key, "owner": owner}
+    target = {"prefix": prefix, "upload": upload, "marker": marker, "kms_key": kms_key, "owner": owner}
     work = carried(upload_batches, session=session, layout=layout, compressed=compressed, **target)
     put_bytes(session.api, b"", marker, kms_key=kms_key, expected_owner=session.expected_owner)
     try:
         objects = [row.asDict() for row in map_batches(frame, work, _UPLOADED).collect()]
     except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to see
-            _end_upload(session, prefix, marker, set(kept))
+            _end_upload(session, prefix, marker, upload, ())
         raise
-    _end_upload(session, prefix, marker, {*kept, *(each["key"] for each in objects)})
+    _end_upload(session, prefix, marker, upload, [each["key"] for each in objects])
     return objects
 
 
-def _end_upload(session: Session, prefix: S3Uri, marker: S3Uri, kept: set[str]) -> None:
+def _end_upload(session: Session, prefix: S3Uri, marker: S3Uri, upload: str, kept: Collection[str]) -> None:
     delete(session, prefix, only={marker.key})  # what is written from now on, its task deletes
-    delete(session, prefix, only=set(list_keys(session, prefix)) - kept)
+    sweep(session, prefix, upload, kept)
+
+
+def new_identity() -> str:
+    """Return an identity for an upload, or for a task of one."""
+    return uuid.uuid4().hex[:12]
+
+
+def part_name(upload: str) -> str:
+    """Return the beginning of the names of what this task writes."""
+    return f"part-{_partition():05d}-{upload}-{new_identity()}"
+
+
+def is_part(name: str, upload: str) -> bool:
+    """Return whether a task of an upload has written a file or an object of that name."""
+    return f"-{upload}-" in name.rpartition("/")[2]
+
+
+def sweep(session: Session, prefix: S3Uri, upload: str, kept: Collection[str]) -> None:
+    """Delete the objects of an upload that do not belong to its data. Objects of other uploads stay.
+
+    Args:
+        session: the session.
+        prefix: the place.
+        upload: the identity of the upload.
+        kept: the keys of its data.
+    """
+    written = {key for key in list_keys(session, prefix) if is_part(key, upload)}
+    delete(session, prefix, only=written - set(kept))
 
 
 def _check_rows(rows: int, expected: int | None) -> None:
@@ -243,6 +289,7 @@ def upload_batches(
     session: Session,
     layout: TrainingFormat,
     prefix: S3Uri,
+    upload: str,
     kms_key: str | None,
     compressed: bool,
     owner: str | None,
@@ -255,6 +302,7 @@ def upload_batches(
         session: the session.
         layout: the format.
         prefix: the place.
+        upload: the identity of the upload.
         kms_key: the key that encrypts the objects; None leaves it to the bucket.
         compressed: True for gzip.
         owner: the account that must own the bucket; None for any.
@@ -265,7 +313,7 @@ def upload_batches(
     """
     import pyarrow as pa
 
-    task = f"part-{partition():05d}-{uuid.uuid4().hex[:12]}"
+    task = part_name(upload)
     suffix = layout.suffix + (".gz" if compressed else "")
     writer = _ObjectWriter(session, prefix, lambda number: f"{task}-{number:05d}{suffix}", kms_key, owner, marker)
     writer.transform = gzip.compress if compressed else bytes
@@ -286,7 +334,7 @@ def upload_batches(
         raise
 
 
-def partition() -> int:
+def _partition() -> int:
     """Return the number of the partition that this task has; 0 outside a task."""
     pyspark: Any = sys.modules.get("pyspark")
     context = None if pyspark is None else pyspark.TaskContext.get()

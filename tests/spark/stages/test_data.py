@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from pyspark.ml.linalg import Matrices, Vectors
 from pyspark.sql.types import StructType
 
 import arrow_bodies
+from killing_format import KillingFormat
 from processing.exceptions import ConfigurationError
 from processing.local.programs import recordio as files
 from processing.request.s3_uri import S3Uri
 from processing.spark import recordio
-from processing.spark.ml import register, write_records
+from processing.spark.ml import KMeansSageMakerEstimator, register, write_records
+from processing.spark.ml.datasource import write_to_folder
 from processing.spark.ml.formats import format_of
 from processing.spark.ml.shipping import carried, check_workers
 from processing.spark.ml.upload import check_contents, list_keys, upload
@@ -27,8 +30,7 @@ from processing.spark.ml.values import from_json, to_json
 from row_helpers import Lines, Words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from processing import Session
 
@@ -144,6 +146,46 @@ def test_a_task_that_is_killed_and_repeated(
         spark.conf.unset(size)
     assert killed.exists()
     assert rows_of(session, staged.prefix) == expected == [(row[0], row[1]) for row in ROWS]
+
+
+def test_a_killed_writer_of_files_leaves_nothing(spark: Any, frame: Any, session: Session, tmp_path: Path) -> None:
+    """A task is killed while it writes its file, and repeated; or killed each time. No part of a file is left."""
+    folder, layout = tmp_path / "records", KillingFormat("features", "label", {"killed": str(tmp_path / "killed")})
+    chosen = frame.select("features", "label").coalesce(1)
+    write_to_folder(chosen, layout, folder, "append")
+    assert Path(layout.options["killed"]).exists()
+    (part,) = (path for path in folder.iterdir() if path.name != "_SUCCESS")
+    assert len(list(recordio.iter_records(part.read_bytes()))) == 4
+    always = KillingFormat("features", "label", {"killed": str(tmp_path / "no folder" / "killed")})
+    for mode in ("append", "overwrite"):
+        with pytest.raises(Exception, match=r"."):
+            write_to_folder(chosen, always, folder, mode)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([part.name, "_SUCCESS"]), "what was there stays"
+
+
+def test_data_that_are_kept_have_no_other_objects(
+    frame: Any, session: Session, instances: dict[str, Any], keys: Callable[[], set[str]]
+) -> None:
+    """Objects of a task that outlives the upload and is killed are deleted at the job's end; the data stay."""
+    before = keys()
+    estimator = KMeansSageMakerEstimator(
+        **instances,
+        session=session,
+        wait=False,
+        deleteStagingDataAfterTraining=False,
+        endpointCreationPolicy="DO_NOT_CREATE",
+    )
+    model = estimator.setK(2).fit(frame.filter("id < 3").select("features"))
+    (manifest,) = (key for key in keys() - before if key.endswith("manifest.json"))
+    s3: Any = session.boto_session.client("s3")
+    bucket = f"{session.account_id()}-sagemaker-{session.boto_region_name}"
+    parts = {key for key in keys() - before if "/part-" in key}
+    late = min(parts).replace("/part-", "/part-1")
+    s3.put_object(Bucket=bucket, Key=late, Body=b"late")
+    model._training.wait()
+    left = keys() - before
+    assert {manifest, *parts} <= left
+    assert late not in left
 
 
 def rows_of(session: Session, prefix: S3Uri) -> list[tuple[Any, ...]]:
