@@ -213,12 +213,15 @@ class SageMakerEstimatorBase(Stage, Estimator):
             run.start(hyperparameters, staged, output)
         except BaseException as error:
             # Ctrl-C may come when the job has been created. It then goes on, and needs its data.
-            may_exist = getattr(error, "may_exist", False) or not isinstance(error, Exception)
-            if may_exist and describe(order.session.api, run.resource, order.name) is not None:
-                self.latestTrainingJob = order.name
-            elif not getattr(error, "may_exist", False):
-                with contextlib.suppress(Exception):  # the first error is the one to see
+            interrupted = not isinstance(error, Exception)
+            may_exist = getattr(error, "may_exist", interrupted)
+            with contextlib.suppress(Exception):  # the first error is the one to see
+                if interrupted:
+                    may_exist = describe(order.session.api, run.resource, order.name) is not None
+                if not may_exist:
                     delete(order.session, staged.prefix)
+            if may_exist:
+                self.latestTrainingJob = order.name
             raise
         self.latestTrainingJob = order.name
         logger.info("%s %s was created", run.resource.noun, order.name)

@@ -141,3 +141,33 @@ def test_names_are_used_once(
     kept = {key for key in keys() - before if key.endswith((".pbr", "manifest.json"))}
     assert len(kept) == 3, "deleteStagingDataAfterTraining=False keeps them"
     SageMakerResourceCleanup(session).deleteEndpoint("own-endpoint")
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_an_interruption_of_fit(
+    frame: Any,
+    session: Session,
+    instances: dict[str, Any],
+    keys: Callable[[], set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    created: bool,
+) -> None:
+    """Ctrl-C while the job is created: a job that exists is named, and keeps its data; without one, nothing is left."""
+    before, call = keys(), session.api.call
+
+    def interrupted(service: str, operation: str, request: Any, **options: Any) -> Any:
+        if operation != "CreateTrainingJob":
+            return call(service, operation, request, **options)
+        if created:
+            call(service, operation, request, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.api, "call", interrupted)
+    estimator = KMeansSageMakerEstimator(**instances, session=session)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.setK(2).fit(frame.select("features"))
+    assert (estimator.latestTrainingJob is not None) == created
+    assert {key.rpartition("/")[2] for key in keys() - before} >= ({"manifest.json"} if created else set())
+    if not created:
+        assert keys() == before
