@@ -195,7 +195,7 @@ class RemoteCall:
             return problem
         from processing.spark.base import engine_problem
 
-        return engine_problem(session, str(settings.image_uri))
+        return engine_problem(session, str(settings.image_uri), settings.environment_variables)
 
     def _complete(self, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
         """Return the complete settings and the session. Refuse several instances for a call that needs one."""

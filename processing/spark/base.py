@@ -193,7 +193,7 @@ class SparkProcessorBase(ScriptProcessor):
         session = self.sagemaker_session
         instances = (self.instance_count, self.instance_preferences)
         problem = isolation_problem(session, "Spark", *instances, self.network_config)
-        return problem or engine_problem(session, str(self.image_uri))
+        return problem or engine_problem(session, str(self.image_uri), self.env)
 
     def _call_hooks(
         self, hooks: HookArguments, options: CodeOptions
@@ -418,18 +418,19 @@ def _kept_apart(added: ProcessingInput, others: Iterable[ProcessingInput]) -> Pr
     return attrs.evolve(added, source=f"{added.source}/")
 
 
-def engine_problem(session: Any, image: str) -> str | None:
+def engine_problem(session: Any, image: str, env: object = None) -> str | None:
     """Return why the embedded engine of a session cannot run Spark; None if it can, and for AWS.
 
     Args:
         session: the session.
         image: the URI of the job's image, which determines the interpreter in its place.
+        env: the environment variables of the job, which may name other homes of Spark and Java.
     """
     if not session.is_local or session.engine.settings.runs_images or shutil.which(_COMMAND) is not None:
         return None
-    from processing.local.spark.installation import installation_problem
+    from processing.local.spark.installation import installation_problem, variables_of
 
-    problem = installation_problem(session.engine.settings.interpreter(image).executable)
+    problem = installation_problem(session.engine.settings.interpreter(image).executable, variables_of(env))
     return None if problem is None else f'{problem}; or let the image itself run: LocalSession(sandbox="container")'
 
 

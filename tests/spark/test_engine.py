@@ -288,6 +288,32 @@ def test_a_java_that_is_too_old_is_named(
         processor.run("app.py")
 
 
+@pytest.mark.parametrize("options", [{}, {"source_dir": "."}])
+def test_the_homes_of_a_job_are_looked_at(session: LocalSession, options: dict[str, Any]) -> None:
+    """Variables of a job that name an image's folders are refused before an upload; those of this machine help."""
+    java = {"JAVA_HOME": "/usr/lib/jvm/of-the-image"}
+    processor = PySparkProcessor(None, "local", 1, "3.3", sagemaker_session=session, env=java)
+    with pytest.raises(EngineError, match=r"no java in JAVA_HOME \(/usr/lib/jvm/of-the-image\): correct or unset"):
+        processor.run("app.py", **options)
+    assert "of-the-image" in processor.plan("app.py", **options).problems[0]
+    processor.env = {"SPARK_HOME": "/usr/lib/spark/of-the-image"}
+    with pytest.raises(EngineError, match=r"^SPARK_HOME: /usr/lib/spark/of-the-image has no bin/spark-class"):
+        processor.run("app.py", **options)
+    with pytest.raises(ClientError, match=r"no java in JAVA_HOME \(/usr/lib/jvm/of-the-image\)"):
+        create(session, ["smspark-submit", "app.py"], Environment=java)
+    assert [bucket["Name"] for bucket in session.client("s3").list_buckets()["Buckets"]] == ["data"]
+
+
+def test_a_job_may_name_the_java_of_this_machine(
+    tmp_path: Path, session: LocalSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process without Java starts a job that has one."""
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "none"))
+    env = {"JAVA_HOME": str(tmp_path / "spark/java")}
+    job = PySparkProcessor(None, "local", 1, "3.3", sagemaker_session=session, env=env).run("app.py", logs=False)
+    assert job.status == "Completed"
+
+
 @pytest.mark.parametrize("sandbox", SANDBOXES)
 def test_isolated_hosts_are_refused(tmp_path: Path, sandbox: Any) -> None:
     """Several hosts with network isolation are refused before an upload, where the sandbox isolates them."""

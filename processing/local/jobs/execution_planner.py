@@ -129,9 +129,10 @@ def spark_problem(
         return f"{isolation}: {problem}"
     if python is None or shutil.which(SPARK_SUBMIT) is not None:
         return None
-    from processing.local.spark.installation import installation_problem  # few jobs are Spark applications
+    # Few jobs are Spark applications.
+    from processing.local.spark.installation import installation_problem, variables_of
 
-    return installation_problem(python.executable)
+    return installation_problem(python.executable, variables_of(workload.variables))
 
 
 def _check_code(

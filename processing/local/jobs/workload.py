@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.container import training_contract
@@ -26,6 +27,7 @@ class Workload(NamedTuple):
         words: its command line; empty for that of its image, or of the program in place of the image.
         inputs: its inputs, each with the members of a processing job's S3Input.
         places: the paths of this machine that it uses in place.
+        variables: its environment variables.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Workload(NamedTuple):
     words: Sequence[str] = ()
     inputs: Sequence[Mapping[str, Any]] = ()
     places: Sequence[str] = ()
+    variables: Mapping[str, str] = MappingProxyType({})
 
 
 def processing_workload(request: Mapping[str, Any]) -> Workload:
@@ -59,6 +62,7 @@ def processing_workload(request: Mapping[str, Any]) -> Workload:
         words=[*app.get("ContainerEntrypoint", ()), *app.get("ContainerArguments", ())],
         inputs=data,
         places=places_in_use([*data, *outputs(request)]),
+        variables=request.get("Environment") or {},
     )
 
 

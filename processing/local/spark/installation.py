@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,16 +85,28 @@ class Java(NamedTuple):
     version: int | None
 
 
-def find_spark(python: str | None = None) -> Spark | None:
+def variables_of(env: object) -> dict[str, str]:
+    """Return the environment in which a job looks for Spark and Java: this process's, with the homes that a job sets.
+
+    Args:
+        env: the environment variables of the job.
+    """
+    own = env if isinstance(env, Mapping) else {}
+    homes = {name: own.get(name) for name in ("SPARK_HOME", "JAVA_HOME")}
+    return {**os.environ, **{name: home for name, home in homes.items() if isinstance(home, str)}}
+
+
+def find_spark(python: str | None = None, variables: Mapping[str, str] = os.environ) -> Spark | None:
     """Return the installed Spark; None if there is none.
 
     Args:
         python: the interpreter whose pyspark is meant without `SPARK_HOME`; None for this process's own.
+        variables: the environment variables that name its home.
 
     Raises:
         EngineError: `SPARK_HOME` is set, and there is no Spark.
     """
-    home = os.environ.get("SPARK_HOME") or _pyspark(python or sys.executable)
+    home = variables.get("SPARK_HOME") or _pyspark(python or sys.executable)
     if not home:
         return None
     if not Path(home, "bin", "spark-class").is_file():
@@ -123,9 +136,9 @@ def spark_version(home: str) -> str | None:
     return None
 
 
-def find_java() -> Java | None:
+def find_java(variables: Mapping[str, str] = os.environ) -> Java | None:
     """Return the installed Java; None if there is none. `JAVA_HOME` wins over the PATH, as in Spark's own scripts."""
-    home = os.environ.get("JAVA_HOME")
+    home = variables.get("JAVA_HOME")
     program = shutil.which("java", path=str(Path(home) / "bin") if home else None)
     if program is None:
         return None
@@ -142,21 +155,22 @@ def _java_version(home: Path) -> int | None:
     return None
 
 
-def installation_problem(python: str | None = None) -> str | None:
+def installation_problem(python: str | None = None, variables: Mapping[str, str] = os.environ) -> str | None:
     """Return the missing part of Spark and Java, with the remedy; None if both are installed and fit together.
 
     Args:
         python: as in `find_spark`.
+        variables: as in `find_spark`.
     """
     try:
-        spark = find_spark(python)
+        spark = find_spark(python, variables)
     except EngineError as error:
         return str(error)
-    java = find_java()
+    java = find_java(variables)
     missing = [] if spark is not None else [f"no pyspark in {python or sys.executable}"]
     remedies = [] if spark is not None else [_INSTALL_SPARK]
     if java is None:
-        home = os.environ.get("JAVA_HOME")
+        home = variables.get("JAVA_HOME")
         missing.append(f"no java in JAVA_HOME ({home})" if home else "no java on the PATH")
         remedies.append(f"correct or unset JAVA_HOME, or {_INSTALL_JAVA}" if home else _INSTALL_JAVA)
     elif spark is not None and java.version is not None and java.version < spark.needed_java:
