@@ -41,6 +41,33 @@ def sparse(size: int, pairs: dict[int, float]) -> dict[str, Any]:
     return {"type": 0, "size": size, "indices": list(pairs), "values": list(pairs.values())}
 
 
+MATRIX_TYPE = pa.struct(
+    [
+        pa.field("type", pa.int8(), nullable=False),
+        pa.field("numRows", pa.int32()),
+        pa.field("numCols", pa.int32()),
+        pa.field("colPtrs", pa.list_(pa.int32())),
+        pa.field("rowIndices", pa.list_(pa.int32())),
+        pa.field("values", pa.list_(pa.float64())),
+        pa.field("isTransposed", pa.bool_()),
+    ]
+)
+
+
+def matrix(
+    rows: int,
+    columns: int,
+    values: list[float],
+    starts: list[int] | None = None,
+    indices: list[int] | None = None,
+    *,
+    transposed: bool = False,
+) -> dict[str, Any]:
+    """Return a matrix as Spark stores it: dense, or sparse with the starts of its columns."""
+    layout = {"type": int(starts is None), "colPtrs": starts, "rowIndices": indices, "isTransposed": transposed}
+    return {**layout, "numRows": rows, "numCols": columns, "values": values}
+
+
 VECTORS = st.one_of(
     st.lists(st.floats(allow_nan=False), max_size=4).map(lambda values: dense(*values)),
     st.dictionaries(st.integers(0, 5), st.floats(allow_nan=False), max_size=4).map(
@@ -89,22 +116,11 @@ def test_null_is_named() -> None:
 
 def test_matrices_are_read_in_both_orders() -> None:
     """Spark stores a matrix by columns, or by rows if it is transposed, dense or sparse."""
-    kind = pa.struct(
-        [
-            pa.field("type", pa.int8(), nullable=False),
-            pa.field("numRows", pa.int32()),
-            pa.field("numCols", pa.int32()),
-            pa.field("colPtrs", pa.list_(pa.int32())),
-            pa.field("rowIndices", pa.list_(pa.int32())),
-            pa.field("values", pa.list_(pa.float64())),
-            pa.field("isTransposed", pa.bool_()),
-        ]
-    )
     shape = {"numRows": 2, "numCols": 3, "colPtrs": None, "rowIndices": None}
     by_columns = {**shape, "type": 1, "values": [1, 4, 2, 5, 3, 6], "isTransposed": False}
     by_rows = {**shape, "type": 1, "values": [1, 2, 3, 4, 5, 6], "isTransposed": True}
     few = {"type": 0, "numRows": 2, "numCols": 3, "colPtrs": [0, 1, 1, 2], "rowIndices": [1, 0], "values": [7, 8]}
-    column = pa.array([by_columns, by_rows, {**few, "isTransposed": False}], kind)
+    column = pa.array([by_columns, by_rows, {**few, "isTransposed": False}], MATRIX_TYPE)
     found = [run.features.tolist()[0] for run in iter_runs(column) if not isinstance(run.features, SparseRows)]
     assert found == [[[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]], [[0, 0, 8], [7, 0, 0]]]
     assert sizes(column).tolist() == [6, 6, 6]
@@ -118,7 +134,7 @@ BATCH = pa.RecordBatch.from_pydict(
 def test_a_part_of_a_column_of_arrays() -> None:
     """A null of another part does not matter."""
     (run,) = iter_runs(pa.array([[1.0, None], [1.0, 2.0]])[1:])
-    assert run.features.tolist() == [[1, 2]]  # type: ignore[union-attr]
+    assert run.features.tolist() == [[1, 2]]
 
 
 def test_bodies_of_the_serializers() -> None:
@@ -138,11 +154,7 @@ def test_bodies_of_the_serializers() -> None:
 
 def test_matrices_are_rows_of_their_elements() -> None:
     """CSV and libsvm have no matrices: the elements of each are one row."""
-    names = ("numRows", "numCols", "colPtrs", "rowIndices", "values", "isTransposed")
-    kinds = (pa.int32(), pa.int32(), *[pa.list_(pa.int32())] * 2, pa.list_(pa.float64()), pa.bool_())
-    kind = pa.struct([("type", pa.int8()), *zip(names, kinds, strict=True)])
-    value = dict(zip(names, (2, 2, None, None, [1.0, 3.0, 2.0, 4.0], False), strict=True))
-    batch = pa.RecordBatch.from_pydict({"features": pa.array([{"type": 1, **value}], kind)})
+    batch = pa.RecordBatch.from_pydict({"features": pa.array([matrix(2, 2, [1, 3, 2, 4])], MATRIX_TYPE)})
     assert UnlabeledCSVRequestRowSerializer().encode(batch) == b"1.0,2.0,3.0,4.0\n"
     assert UnlabeledLibSVMRequestRowSerializer().encode(batch) == b"1:1.0 2:2.0 3:3.0 4:4.0\n"
     file = io.BytesIO()
@@ -171,8 +183,8 @@ def test_serializer_without_a_method() -> None:
         RequestRowSerializer().serializeRow(None)
 
 
-# Written by the JVM of sagemaker_pyspark 1.4.5 on Spark 3.3.0: dense rows with labels, the same without, and rows of
-# which two are sparse, one of them without a value.
+# Written by the JVM of sagemaker_pyspark 1.4.5 on Spark 3.3.0: dense rows with labels, the same without, rows of which
+# two are sparse, one of them without a value, and matrices: dense, sparse, empty, and transposed ones.
 JVM = {
     "dense": (
         "0a23d7ce300000000a1a0a0676616c7565731210120e0a0c0000c03f000000c00000404012120a0676616c75"
@@ -189,18 +201,44 @@ JVM = {
         "756573120812060a04000000400000000a23d7ce3c0000000a260a0676616c756573121c121a0a180000803f"
         "0000004000004040000080400000a0400000c04012120a0676616c756573120812060a0400004040"
     ),
+    "matrices": (
+        "0a23d7ce400000000a2a0a0676616c7565731220121e0a180000803f0000004000004040000080400000a040"
+        "0000c0401a02020312120a0676616c756573120812060a040000803f0a23d7ce2f0000000a190a0676616c75"
+        "6573120f120d0a040000e0401201021a02020212120a0676616c756573120812060a0400000040000a23d7ce"
+        "3e0000000a280a0676616c756573121e121c0a10000000400000803f00004040000080401204060104021a02"
+        "030312120a0676616c756573120812060a040000404000000a23d7ce260000000a100a0676616c7565731206"
+        "12041a02020312120a0676616c756573120812060a040000804000000a23d7ce3e0000000a280a0676616c75"
+        "6573121e121c0a10000000400000803f00004040000080401204020304061a02030312120a0676616c756573"
+        "120812060a040000a04000000a23d7ce400000000a2a0a0676616c7565731220121e0a180000803f00008040"
+        "000000400000a040000040400000c0401a02030212120a0676616c756573120812060a040000c040"
+    ),
 }
 TWO = [dense(1.5, -2, 3), dense(0.25, float("nan"), float("inf"))]
+FEW = ([2.0, 1.0, 3.0, 4.0], [0, 1, 3, 4], [2, 0, 1, 0])
+MATRICES = [
+    matrix(2, 3, [1, 4, 2, 5, 3, 6]),
+    matrix(2, 2, [7], [0, 1, 1], [1]),
+    matrix(3, 3, *FEW),
+    matrix(2, 3, [], [0, 0, 0, 0], []),
+    matrix(3, 3, *FEW, transposed=True),
+    matrix(3, 2, [1, 4, 2, 5, 3, 6], transposed=True),
+]
 THREE = [sparse(6, {2: 7.0}), sparse(6, {}), dense(1, 2, 3, 4, 5, 6)]
 
 
 @pytest.mark.parametrize(
     ("name", "vectors", "labels"),
-    [("dense", TWO, [1.0, 0.0]), ("unlabelled", TWO, None), ("mixed", THREE, [1.0, 2.0, 3.0])],
+    [
+        ("dense", TWO, [1.0, 0.0]),
+        ("unlabelled", TWO, None),
+        ("mixed", THREE, [1.0, 2.0, 3.0]),
+        ("matrices", MATRICES, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+    ],
 )
 def test_training_data_have_the_bytes_of_the_jvm(name: str, vectors: list[Any], labels: list[float] | None) -> None:
-    """Dense, sparse, empty and mixed rows, NaN and infinity are written as by SageMaker Spark."""
-    batch = pa.RecordBatch.from_pydict({"features": pa.array(vectors, TYPE), "label": pa.array(labels or [0.0] * 2)})
+    """Dense, sparse, empty and mixed rows, NaN, infinity and matrices are written as by SageMaker Spark."""
+    kind = MATRIX_TYPE if name == "matrices" else TYPE
+    batch = pa.RecordBatch.from_pydict({"features": pa.array(vectors, kind), "label": pa.array(labels or [0.0] * 2)})
     layout = RecordIOFormat("features", None if labels is None else "label")
     file = io.BytesIO()
     layout.write(file, batch)

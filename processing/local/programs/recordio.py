@@ -143,12 +143,15 @@ def encode_answers(columns: Mapping[str, NDArray[Any]]) -> bytes:
     return _joined([(LABEL, name, column.reshape(len(column), -1)) for name, column in columns.items()])
 
 
-def encode_sparse(rows: SparseRows, labels: NDArray[Any] | None = None) -> bytes:
+def encode_sparse(
+    rows: SparseRows, labels: NDArray[Any] | None = None, *, shape: tuple[int, ...] | None = None
+) -> bytes:
     """Return sparse rows as RecordIO, one record for each row.
 
     Args:
         rows: the rows; their values are float32, float64 or integers of 32 bits.
         labels: one for each row.
+        shape: the shape of each row, if they are matrices; None for vectors of the rows' width.
     """
     import numpy as np
 
@@ -156,15 +159,18 @@ def encode_sparse(rows: SparseRows, labels: NDArray[Any] | None = None) -> bytes
     if not count:
         return b""
     values, keys = pack(kind, rows.values, rows.starts), pack(INT32, rows.indices, rows.starts)
-    (shape,) = pack(INT32, np.array([rows.width]), np.array([0, 1]))
+    sizes = (rows.width,) if shape is None else shape
+    (packed_shape,) = pack(INT32, np.array(sizes), np.array([0, len(sizes)]))
     label = [b""] * count if labels is None else _entries(LABEL, "values", labels.reshape(-1, 1))
     around: dict[tuple[int, int, int], tuple[bytes, bytes, bytes, bytes]] = {}
     parts: list[bytes] = []
     for value, key, end in zip(values, keys, label, strict=True):
-        sizes = (len(value), len(key), len(end))
-        fixed = around.get(sizes)
+        lengths = (len(value), len(key), len(end))
+        fixed = around.get(lengths)
         if fixed is None:
-            fixed = around[sizes] = _around(frame(entry(FEATURES, "values", kind, value, key, shape) + end), len(end))
+            fixed = around[lengths] = _around(
+                frame(entry(FEATURES, "values", kind, value, key, packed_shape) + end), len(end)
+            )
         parts += (fixed[0], value, fixed[1], key, fixed[2], end, fixed[3])
     return b"".join(parts)
 

@@ -46,6 +46,7 @@ class TrainingFormat:
 
     suffix: ClassVar[str] = ""
     concatenable: ClassVar[bool] = True
+    sparse_matrices: ClassVar[bool] = False
     further_options: ClassVar[frozenset[str]] = frozenset()
 
     @property
@@ -72,7 +73,7 @@ class TrainingFormat:
     def write(self, file: BinaryIO, batch: Any) -> None:
         """Write a batch of rows to a file."""
         labels = None if self.label is None else labels_of(batch, self.label)
-        for run in iter_runs(batch.column(self.features)):
+        for run in iter_runs(batch.column(self.features), sparse_matrices=self.sparse_matrices):
             self._write_run(file, run.features, None if labels is None else labels[run.start : run.stop])
 
     def _write_run(self, file: BinaryIO, features: Any, labels: Any) -> None:
@@ -83,6 +84,7 @@ class RecordIOFormat(TrainingFormat):
     """RecordIO of Amazon Records: `sagemaker`."""
 
     suffix = ".pbr"
+    sparse_matrices = True
 
     @property
     def content_type(self) -> str:
@@ -198,8 +200,7 @@ def _plain(column: Any) -> Any:
         return column
     rows: list[list[float]] = []
     for run in iter_runs(column.drop_null()):
-        dense = run.features.to_dense() if hasattr(run.features, "to_dense") else run.features
-        rows += dense.tolist()
+        rows += dense_rows(run.features).tolist()
     left = iter(rows)
     return pa.array([next(left) if there else None for there in column.is_valid().to_pylist()], pa.list_(pa.float64()))
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from processing._utils.validation import NAME, checked
 from processing.local.programs import csv_rows, libsvm
+from processing.local.programs.recordio import encode_sparse
 from processing.local.programs.rows import SparseRows, from_dense
 from processing.spark import recordio
 from processing.spark.ml.values import Value, both_spellings
-from processing.spark.ml.vectors import VectorError, iter_runs
+from processing.spark.ml.vectors import SparseMatrix, VectorError, iter_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,8 @@ class RequestRowSerializer(Value):
 class FeaturesSerializer(RequestRowSerializer):
     """A serializer of one column of vectors."""
 
+    _sparse_matrices = False
+
     @both_spellings
     def __init__(self, schema: Any = None, featuresColumnName: str = "features") -> None:
         self.schema = schema
@@ -81,9 +84,10 @@ class FeaturesSerializer(RequestRowSerializer):
     def encode(self, batch: Any) -> bytes:
         """Return the body for a batch of rows."""
         column = batch.column(self.featuresColumnName)
-        return b"".join([self._encode(run.features) for run in iter_runs(column)])
+        runs = iter_runs(column, sparse_matrices=self._sparse_matrices)
+        return b"".join([self._encode(run.features) for run in runs])
 
-    def _encode(self, features: NDArray[Any] | SparseRows) -> bytes:
+    def _encode(self, features: Any) -> bytes:
         raise NotImplementedError
 
 
@@ -96,8 +100,9 @@ class ProtobufRequestRowSerializer(FeaturesSerializer):
     """
 
     contentType = RECORDIO
+    _sparse_matrices = True
 
-    def _encode(self, features: NDArray[Any] | SparseRows) -> bytes:
+    def _encode(self, features: NDArray[Any] | SparseRows | SparseMatrix) -> bytes:
         return encode_records(features, None)
 
 
@@ -176,12 +181,15 @@ def _zeros(count: int) -> NDArray[Any]:
     return np.zeros(count)
 
 
-def encode_records(features: NDArray[Any] | SparseRows, labels: NDArray[Any] | None) -> bytes:
+def encode_records(features: NDArray[Any] | SparseRows | SparseMatrix, labels: NDArray[Any] | None) -> bytes:
     """Return rows or matrices as RecordIO, with float32 as SageMaker Spark writes."""
     import numpy as np
 
     label = None if labels is None else labels.astype(np.float32)
     with np.errstate(over="ignore"):  # a number beyond float32 is infinite there
+        if isinstance(features, SparseMatrix):
+            elements = features.elements._replace(values=features.elements.values.astype(np.float32))
+            return encode_sparse(elements, label, shape=features.shape)
         if isinstance(features, SparseRows):
             return recordio.encode_sparse(
                 features.starts, features.indices, features.values.astype(np.float32), features.width, label
@@ -191,11 +199,13 @@ def encode_records(features: NDArray[Any] | SparseRows, labels: NDArray[Any] | N
         return recordio.encode_dense(features, label, as_float32=True)
 
 
-def write_as_records(file: BinaryIO, features: NDArray[Any] | SparseRows, labels: NDArray[Any] | None) -> None:
+def write_as_records(
+    file: BinaryIO, features: NDArray[Any] | SparseRows | SparseMatrix, labels: NDArray[Any] | None
+) -> None:
     """Write to a file what `encode_records` returns. Dense rows need no memory for all bytes."""
     import numpy as np
 
-    if isinstance(features, SparseRows) or features.ndim == 3:
+    if isinstance(features, (SparseRows, SparseMatrix)) or features.ndim == 3:
         file.write(encode_records(features, labels))
         return
     with np.errstate(over="ignore"):

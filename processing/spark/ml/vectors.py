@@ -20,29 +20,42 @@ if TYPE_CHECKING:
 _DENSE = 1  # the field `type` of a vector or a matrix
 
 
+class SparseMatrix(NamedTuple):
+    """A matrix with only some values stored.
+
+    Attributes:
+        elements: one row; its columns are the elements of the matrix, counted row by row.
+        shape: rows and columns.
+    """
+
+    elements: SparseRows
+    shape: tuple[int, int]
+
+
 class RowRange(NamedTuple):
     """Adjacent rows of one kind.
 
     Attributes:
         start: the first row.
         stop: the row after the last one.
-        features: a matrix, sparse rows, or three dimensions for matrices.
+        features: a matrix, sparse rows, three dimensions for matrices, or one sparse matrix.
     """
 
     start: int
     stop: int
-    features: NDArray[Any] | SparseRows
+    features: Any
 
 
 class VectorError(ValueError):
     """A column has a value that is not a row of numbers. The message names the row."""
 
 
-def iter_runs(column: Any) -> Iterator[RowRange]:
+def iter_runs(column: Any, *, sparse_matrices: bool = False) -> Iterator[RowRange]:
     """Yield the runs of a column of vectors, matrices, arrays of numbers, or numbers.
 
     Args:
         column: an Arrow array.
+        sparse_matrices: True to leave sparse matrices as they are.
 
     Raises:
         VectorError: a value is null.
@@ -54,7 +67,7 @@ def iter_runs(column: Any) -> Iterator[RowRange]:
         raise VectorError(f"row {row} is null; drop such rows with dropna()")
     if pa.types.is_struct(column.type):
         names = {column.type.field(index).name for index in range(column.type.num_fields)}
-        yield from _matrix_runs(column) if "numRows" in names else _vector_runs(column)
+        yield from _matrix_runs(column, sparse=sparse_matrices) if "numRows" in names else _vector_runs(column)
     elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         yield from _list_runs(column)
     else:
@@ -145,10 +158,11 @@ def _list_runs(column: Any) -> Iterator[RowRange]:
         yield RowRange(start, stop, numbers[offsets[start] : offsets[stop]].reshape(stop - start, int(widths[start])))
 
 
-def _matrix_runs(column: Any) -> Iterator[RowRange]:
+def _matrix_runs(column: Any, *, sparse: bool) -> Iterator[RowRange]:
     """Yield a run for each matrix: matrices are rare and large."""
     for row, value in enumerate(column.to_pylist()):
-        yield RowRange(row, row + 1, dense_matrix(value)[None])
+        kept = sparse and value["type"] != _DENSE
+        yield RowRange(row, row + 1, sparse_matrix(value) if kept else dense_matrix(value)[None])
 
 
 def dense_matrix(value: dict[str, Any]) -> NDArray[np.float64]:
@@ -159,11 +173,20 @@ def dense_matrix(value: dict[str, Any]) -> NDArray[np.float64]:
     if value["type"] == _DENSE:
         order = "C" if value["isTransposed"] else "F"
         return np.array(value["values"], float).reshape(shape, order=order)  # type: ignore[call-overload,no-any-return]
+    return sparse_matrix(value).elements.to_dense().reshape(shape)
+
+
+def sparse_matrix(value: dict[str, Any]) -> SparseMatrix:
+    """Return a sparse matrix of Spark ML, with its values in the order in which Spark stores them."""
+    import numpy as np
+
+    height, width = value["numRows"], value["numCols"]
     pointers, minor = np.array(value["colPtrs"]), np.array(value["rowIndices"], np.int64)
     major = np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
-    dense = np.zeros(shape)
-    dense[(major, minor) if value["isTransposed"] else (minor, major)] = value["values"]
-    return dense
+    rows, columns = (major, minor) if value["isTransposed"] else (minor, major)
+    values = np.array(value["values"], float)
+    elements = SparseRows(np.array([0, len(values)]), rows * width + columns, values, height * width)
+    return SparseMatrix(elements, (height, width))
 
 
 def vectors_from(matrix: NDArray[Any]) -> Any:

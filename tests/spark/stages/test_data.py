@@ -223,14 +223,17 @@ def test_records_in_files(frame: Any, session: Session, tmp_path: Path, bucket: 
 
 
 def test_matrices(spark: Any, session: Session, tmp_path: Path) -> None:
-    """A column of matrices is written row by row, with the shape of each."""
+    """A column of matrices is written row by row, with the shape of each, and sparse ones as they are."""
     matrices = [(Matrices.dense(2, 3, [1, 4, 2, 5, 3, 6]),), (Matrices.sparse(2, 2, [0, 1, 1], [1], [7.0]),)]
     frame = spark.createDataFrame(matrices, ["m"]).coalesce(1)
     layout = format_of("sagemaker", {"featuresColumnName": "m"}, frame.schema)
     found = frame.mapInArrow(carried(arrow_bodies.encoded, layout=layout), "body binary").collect()
     records = [record for row in found for record in recordio.iter_records(bytes(row["body"]))]
     assert [record.features["values"].shape for record in records] == [(2, 3), (2, 2)]
-    assert [record.features["values"].values.tolist() for record in records] == [[1, 2, 3, 4, 5, 6], [0, 0, 7, 0]]
+    assert [record.features["values"].values.tolist() for record in records] == [[1, 2, 3, 4, 5, 6], [7]]
+    keys = records[1].features["values"].keys
+    assert keys is not None
+    assert keys.tolist() == [2]
     with pytest.raises(ConfigurationError, match="different sizes"):
         write_records(frame, str(tmp_path / "m"), featuresColumnName="m", session=session)
 
