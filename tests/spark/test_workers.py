@@ -16,6 +16,7 @@ from processing.exceptions import StagingError
 from processing.local.programs import recordio as files
 from processing.local.programs.rows import SparseRows
 from processing.request.s3_uri import S3Uri
+from processing.spark.ml import shipping
 from processing.spark.ml.datasource import DataSourceTarget
 from processing.spark.ml.deserializers import ResponseRowDeserializer
 from processing.spark.ml.formats import CSVFormat, ParquetFormat, RecordIOFormat
@@ -312,3 +313,19 @@ def test_siblings_of_the_data_stay(storage: tuple[FaultInjector, LocalSession]) 
         s3.put_object(Bucket="data", Key=key, Body=b"")
     delete(session, S3Uri("data", "job"))
     assert list_keys(session, S3Uri("data", "")) == ["job2/part", "jobs"]
+
+
+def test_the_reason_of_unsuitable_workers_is_the_error() -> None:
+    """The message has the error of the worker, not the line of code that raised it."""
+    trace = (
+        "An exception was thrown from the Python worker:\n"
+        '  File "worker.py", line 7, in main\n'
+        "    raise PySparkRuntimeError(\n"
+        "pyspark.errors.PySparkRuntimeError: [PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.12\n"
+    )
+    problem = shipping._unsuitable("run another Python", RuntimeError(trace))
+    assert "and the workers run another Python: pyspark.errors.PySparkRuntimeError: [PYTHON_VERSION_MISM" in str(
+        problem
+    )
+    stopped = shipping._last_line(AttributeError("'NoneType' object has no attribute 'sc'"))
+    assert stopped == "'NoneType' object has no attribute 'sc'"

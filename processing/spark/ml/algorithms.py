@@ -19,13 +19,20 @@ from processing.spark.ml.deserializers import (
     XGBoostCSVRowDeserializer,
 )
 from processing.spark.ml.estimator import SageMakerEstimatorBase
+from processing.spark.ml.formats import plain_name
 from processing.spark.ml.hyperparameters import AlgorithmParameter, add_params, texts_of
-from processing.spark.ml.serializers import LibSVMRequestRowSerializer, ProtobufRequestRowSerializer
+from processing.spark.ml.serializers import (
+    FeaturesSerializer,
+    LibSVMRequestRowSerializer,
+    ProtobufRequestRowSerializer,
+    UnlabeledLibSVMRequestRowSerializer,
+)
 from processing.spark.ml.settings import algorithm_settings, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from processing.session.session import Session
     from processing.spark.ml.upload import Contents
 
 _XGBOOST = "1.7-1"  # the last version that reads libsvm without a warning
@@ -249,6 +256,20 @@ class XGBoostSageMakerEstimator(
     """
 
     _version = _XGBOOST
+
+    def _check_settings(self, session: Session, spark: Any) -> None:
+        """Refuse requests whose columns are not those of the training: libsvm counts them from 1, and others from 0."""
+        super()._check_settings(session, spark)
+        serializer = self._settings["requestRowSerializer"]
+        data_format = self._settings["trainingSparkDataFormat"]
+        in_libsvm = plain_name(data_format) == "libsvm"
+        asks_in_libsvm = isinstance(serializer, UnlabeledLibSVMRequestRowSerializer)
+        if isinstance(serializer, FeaturesSerializer) and in_libsvm != asks_in_libsvm:
+            suitable = "LibSVMRequestRowSerializer" if in_libsvm else "UnlabeledCSVRequestRowSerializer"
+            raise ConfigurationError(
+                f"requestRowSerializer: with trainingSparkDataFormat={data_format!r}, the model reads the columns of "
+                f"{type(serializer).__name__} as others: libsvm counts from 1; take {suitable}()"
+            )
 
     def _hyperparameters(self, contents: Contents | None) -> dict[str, str]:
         found = super()._hyperparameters(contents)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.exceptions import ConfigurationError, EngineError
+from processing.exceptions import ConfigurationError
 from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
 from processing.processors import Processor
 from processing.request.s3_uri import S3Uri
 from processing.spark.ml.creation import PROCESSING_JOB, Resource
 from processing.spark.ml.roles_and_paths import S3DataPath
-from processing.spark.ml.runs import ANYWHERE, TrainingOrder
+from processing.spark.ml.runs import ANYWHERE, TrainingOrder, engine_program
 from processing.staging.transfers import put_bytes
 
 if TYPE_CHECKING:
@@ -190,13 +190,7 @@ class ProcessingJobRun:
         if not session.is_local or session.engine.settings.runs_images or given != ["train"]:
             return given, {}
         settings, image = session.engine.settings, self.order.image
-        program = settings.program(image)
-        if program is None:
-            raise EngineError(
-                f"trainingImage: the local engine does not run the image {image}; give trainingCommand, or name a "
-                'module that stands in for it, as in LocalSession(programs={"*/name:*": "package.module"}), or let '
-                'the image itself run: LocalSession(sandbox="container")'
-            )
+        program = engine_program(session, image, "give trainingCommand, or ")
         words = [settings.interpreter(image).executable, "-m", program.module, "train", *program.arguments]
         return words, {"PYTHONPATH": os.pathsep.join(program.path)} if program.path else {}
 

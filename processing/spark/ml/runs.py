@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing.exceptions import EngineError
 from processing.spark.ml import training
 from processing.spark.ml.checks import check_training_job
 from processing.spark.ml.creation import TRAINING_JOB, Resource, create_once
@@ -19,6 +20,27 @@ if TYPE_CHECKING:
 
 ANYWHERE: Final = "s3://bucket/key"
 """A place for the check of a request, before the data have one."""
+
+
+def engine_program(session: Any, image: str, remedy: str = "") -> Any:
+    """Return the program that the embedded engine of a session runs in place of an image.
+
+    Args:
+        session: a session of the engine in this process.
+        image: the image.
+        remedy: a further remedy in the message, before the others.
+
+    Raises:
+        EngineError: there is no such program.
+    """
+    program = session.engine.settings.program(image)
+    if program is None:
+        raise EngineError(
+            f"trainingImage: the local engine does not run the image {image}; {remedy}name a module that stands in for "
+            'it, as in LocalSession(programs={"*/name:*": "package.module"}), or let the image itself run: '
+            'LocalSession(sandbox="container")'
+        )
+    return program
 
 
 @attrs.frozen
@@ -61,7 +83,11 @@ class TrainingJobRun:
 
         Raises:
             ConfigurationError: a setting cannot work; the message names it.
+            EngineError: the embedded engine has no program for the image.
         """
+        session: Any = self.order.session
+        if session.is_local and not session.engine.settings.runs_images:
+            engine_program(session, self.order.image)
         check_training_job(self._request(hyperparameters, ANYWHERE, ANYWHERE))
 
     def start(self, hyperparameters: Mapping[str, str], staged: Staged, output: S3Uri) -> None:

@@ -211,5 +211,5 @@ def _unsuitable(problem: str, error: Exception | None) -> ConfigurationError:
 
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    marked = [line for line in lines if "Error" in line or "MISMATCH" in line]
+    marked = [line for line in lines if "Error: " in line or "[PYTHON_VERSION_MISMATCH]" in line]
     return (marked or lines or ["no reason"])[0][:300]

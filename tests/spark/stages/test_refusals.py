@@ -8,7 +8,7 @@ import pytest
 from pyspark.ml.linalg import DenseVector, Vectors
 from pyspark.sql import functions
 
-from processing.exceptions import ConfigurationError
+from processing.exceptions import ConfigurationError, EngineError
 from processing.spark.ml import (
     CustomNamePolicyFactory,
     IAMRole,
@@ -16,6 +16,7 @@ from processing.spark.ml import (
     KMeansProtobufResponseRowDeserializer,
     KMeansSageMakerEstimator,
     LDASageMakerEstimator,
+    LibSVMRequestRowSerializer,
     LinearLearnerRegressor,
     PCASageMakerEstimator,
     ProtobufRequestRowSerializer,
@@ -151,6 +152,17 @@ def test_hyperparameters(session: Session, instances: dict[str, Any], frame: Any
     estimator = XGBoostSageMakerEstimator(**instances, session=session).setNumRound(1).setObjective("multi:softmax")
     with pytest.raises(ConfigurationError, match=r"XGBoostSageMakerEstimator\.num_class: missing"):
         estimator.fit(frame)
+    if session.is_local:
+        with pytest.raises(EngineError, match=r"trainingImage: the local engine does not run .*/lda:1; name a module"):
+            LDASageMakerEstimator(**instances, session=session).setNumTopics(2).setMiniBatchSize(2).fit(frame)
+    mixed = XGBoostSageMakerEstimator(
+        **instances, session=session, requestRowSerializer=ProtobufRequestRowSerializer()
+    ).setNumRound(1)
+    with pytest.raises(ConfigurationError, match=r"requestRowSerializer: .* take LibSVMRequestRowSerializer\(\)"):
+        mixed.fit(frame)
+    mixed.requestRowSerializer, mixed.trainingSparkDataFormat = LibSVMRequestRowSerializer(), "csv"
+    with pytest.raises(ConfigurationError, match=r"requestRowSerializer: .* UnlabeledCSVRequestRowSerializer\(\)"):
+        mixed.fit(frame)
     with pytest.raises(ConfigurationError, match="LinearLearnerRegressor needs labels"):
         LinearLearnerRegressor(**instances, session=session).fit(frame.drop("label"))
 
