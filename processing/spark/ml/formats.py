@@ -257,8 +257,6 @@ def format_of(
         return made("" if made is CSVFormat else features or "features", label, given)
     features = features or "features"
     check_features(schema, features, f"{_OPTIONS}[featuresColumnName]")
-    if made is LibSVMFormat and _kind(schema[features].dataType) == "matrix":
-        raise ConfigurationError(f"{_OPTIONS}[featuresColumnName]: {features!r} has matrices, and libsvm has none")
     if label is None and "label" in names:
         label = "label"
     if label is not None:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pyspark.ml.linalg import Matrices, Vectors, VectorUDT
+from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import functions
 from pyspark.sql.types import StructField, StructType
 
@@ -18,7 +18,6 @@ from processing.spark.ml import (
     PCASageMakerEstimator,
     ProtobufRequestRowSerializer,
     SageMakerModel,
-    XGBoostSageMakerEstimator,
     write_records,
 )
 
@@ -158,12 +157,6 @@ ODD_VALUES: dict[str, tuple[str, str, dict[str, Any], Callable[[Any, Any], Any]]
         {},
         lambda _, frame: frame,
     ),
-    "matrices as libsvm": (
-        "'features' has matrices, and libsvm has none",
-        "XGBoostSageMakerEstimator",
-        {},
-        lambda spark, _: spark.createDataFrame([(1.0, Matrices.dense(1, 1, [1.0]))], ["label", "features"]),
-    ),
     "a structure as CSV": (
         r"dataset: CSV cannot hold the column 's' of struct<label:double>; drop it",
         "KMeansSageMakerEstimator",
@@ -226,14 +219,11 @@ def test_odd_values(name: str, spark: Any, session: Session, instances: dict[str
             KMeansSageMakerEstimator,
             LinearLearnerRegressor,
             PCASageMakerEstimator,
-            XGBoostSageMakerEstimator,
         )
     }
     estimator: Any = classes[owner](**instances, session=session, **options)
     if owner == "PCASageMakerEstimator":
         estimator.setNumComponents(5)
-    if owner == "XGBoostSageMakerEstimator":
-        estimator.setNumRound(1)
     with pytest.raises(ConfigurationError, match=text):
         estimator.fit(change(spark, frame))
 
