@@ -12,11 +12,13 @@ from typing import Any
 import boto3
 import botocore.session
 import botocore.validate
+import numpy as np
 import pytest
 
 from processing import (
     CodeNotFoundError,
     ConfigurationError,
+    LocalSession,
     NetworkConfig,
     ProcessingInput,
     ProcessingJob,
@@ -641,3 +643,15 @@ def test_a_hook_may_supply_what_is_missing(script: pathlib.Path) -> None:
     session = Session(default_bucket="data", region_name="eu-central-1")
     processor = Late(ROLE, IMAGE, ["python3"], 1, sagemaker_session=session)
     assert processor.request(script).instance_type == "ml.m5.xlarge"
+
+
+@pytest.mark.parametrize("flag", [None, 0, 1, np.True_, np.False_])
+def test_flags_of_old_scripts(local_session: LocalSession, tmp_path: pathlib.Path, flag: Any) -> None:
+    """None, numbers and booleans of numpy are flags, as in `sagemaker` 2.x."""
+    (tmp_path / "app.py").write_text("print('ran')")
+    processor = ScriptProcessor(
+        command=["python3"], instance_type="local", instance_count=1, sagemaker_session=local_session
+    )
+    job = processor.run(str(tmp_path / "app.py"), wait=flag, logs=flag, quiet=True)
+    job.wait(logs=False)
+    assert job.describe()["ProcessingJobStatus"] == "Completed"

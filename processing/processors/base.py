@@ -113,8 +113,7 @@ class BaseProcessor:
             raise ConfigurationError(f"if_exists: must be 'fail', 'attach' or 'suffix', not {if_exists!r}")
         _check_call(arguments, progress, quiet)
         _check_flag("wait", wait)
-        if logs is not None:
-            _check_flag("logs", logs)
+        _check_flag("logs", logs)
         if self._missing_arguments() and type(self).__module__.startswith("processing."):
             self._request(arguments)  # it raises all findings without a call; a hook of the user's may add arguments
         with self._missing_first():
@@ -479,8 +478,9 @@ def _check_call(arguments: RunArguments, progress: object, quiet: object) -> Non
 
 
 def _check_flag(field: str, value: object) -> None:
-    """Refuse a value that is neither a boolean nor 0 or 1, which scripts for `sagemaker` 2.x may pass."""
-    if not isinstance(value, int) or value not in (0, 1):
+    """Refuse a value that is no boolean. Scripts for `sagemaker` 2.x may pass None, 0, 1, or a boolean of numpy."""
+    is_number = hasattr(value, "__bool__") and not hasattr(value, "__len__")
+    if value is not None and not (is_number and value in (0, 1)):
         raise ConfigurationError(f"{field}: must be True or False, not {type_name(value)}")
 
 
