@@ -24,14 +24,14 @@ import sagemaker_pyspark
 class_path = ":".join(sagemaker_pyspark.classpath_jars())
 """
 OURS = """
-from processing.spark.ml.datasource import _write_to_folder
+from processing.spark.ml.datasource import write_to_folder
 from processing.spark.ml.formats import format_of
 
 spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "2000")  # as the guide advises for wide vectors
 
 
 def write():
-    _write_to_folder(frame, format_of("sagemaker", {}, frame.schema), Path(home, "ours"), "overwrite")
+    write_to_folder(frame, format_of("sagemaker", {}, frame.schema), Path(home, "ours"), "overwrite")
 """
 THEIRS = """
 def write():

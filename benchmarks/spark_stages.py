@@ -88,10 +88,10 @@ def count():
 
 
 def write():
-    from processing.spark.ml.datasource import _write_to_folder
+    from processing.spark.ml.datasource import write_to_folder
     from processing.spark.ml.formats import format_of
 
-    _write_to_folder(frame, format_of("sagemaker", {}, frame.schema), Path(home, "records"), "overwrite")
+    write_to_folder(frame, format_of("sagemaker", {}, frame.schema), Path(home, "records"), "overwrite")
 
 
 count(), write()
