@@ -17,6 +17,7 @@ from processing.local.programs import recordio as files
 from processing.local.programs.rows import SparseRows
 from processing.request.s3_uri import S3Uri
 from processing.spark.ml import shipping
+from processing.spark.ml.batch_transform import write_requests
 from processing.spark.ml.datasource import DataSourceTarget
 from processing.spark.ml.deserializers import ResponseRowDeserializer
 from processing.spark.ml.formats import CSVFormat, ParquetFormat, RecordIOFormat
@@ -208,6 +209,25 @@ def test_a_task_that_outlives_the_upload_leaves_nothing(storage: tuple[FaultInje
     with pytest.raises(StagingError, match="the upload was ended"):
         upload(session, outliving(), Whole("features"), marker=marker)
     assert list_keys(session, S3Uri("data", "job")) == []
+
+
+def test_requests_of_a_task_that_outlives_the_transform(storage: tuple[FaultInjector, LocalSession]) -> None:
+    """A task that writes requests after the driver has given up deletes them."""
+    _, session = storage
+    place = S3Uri("data", "transform")
+    put_bytes(session.api, b"", place / "uploading", expected_owner=session.expected_owner)
+
+    def outliving() -> Iterator[Any]:
+        first, second, *others = batches()
+        yield from (first, second)
+        delete(session, place)
+        yield from others
+
+    settings = PredictionSettings("", UnlabeledCSVRequestRowSerializer(), Sums())
+    given: dict[str, Any] = {"session": session, "settings": settings, "place": place, "marker": place / "uploading"}
+    with pytest.raises(StagingError, match="the transform was ended"):
+        list(write_requests(outliving(), **given))
+    assert list_keys(session, place) == []
 
 
 def test_a_task_that_may_not_read_uploads(storage: tuple[FaultInjector, LocalSession]) -> None:

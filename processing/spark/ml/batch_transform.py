@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.exceptions import JobFailedError, JobStoppedError
+from processing.exceptions import JobFailedError, JobStoppedError, StagingError
 from processing.spark.ml.creation import TRANSFORM_JOB, create_once, describe
 from processing.spark.ml.hosting import poll_interval
 from processing.spark.ml.invoke import PredictionSettings, answered, split
 from processing.spark.ml.names import RandomNamePolicy
 from processing.spark.ml.roles_and_paths import S3AutoCreatePath
 from processing.spark.ml.shipping import carried, map_batches
-from processing.spark.ml.upload import delete, list_keys
+from processing.spark.ml.upload import delete, is_gone, list_keys
+from processing.staging.objects import object_params
 from processing.staging.transfers import get_bytes, put_bytes
 
 if TYPE_CHECKING:
@@ -77,9 +78,11 @@ def run(
     """
     spark = dataset.sparkSession
     place = S3AutoCreatePath().uri(session, spark, "transformBy") / f"transform-{uuid.uuid4().hex[:12]}"
+    marker = place / "uploading"
+    put_bytes(session.api, b"", marker, expected_owner=session.expected_owner)
     try:
         written = map_batches(
-            dataset, carried(write_requests, session=session, settings=settings, place=place), _WRITTEN
+            dataset, carried(write_requests, session=session, settings=settings, place=place, marker=marker), _WRITTEN
         ).collect()
         keys = sorted(row["key"] for row in written)
         if not keys:
@@ -91,6 +94,7 @@ def run(
         _run_job(session, place, settings, resources)
     except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to see
+            delete(session, place, only={marker.key})  # what is written from now on, its task deletes
             delete(session, place)
         raise
     tasks = min(len(keys), 200)
@@ -100,9 +104,20 @@ def run(
 
 
 def write_requests(
-    batches: Iterable[Any], *, session: Session, settings: PredictionSettings, place: S3Uri
+    batches: Iterable[Any], *, session: Session, settings: PredictionSettings, place: S3Uri, marker: S3Uri
 ) -> Iterator[Any]:
-    """Write the bodies of one task, each with its rows, and yield the name of each."""
+    """Write the bodies of one task, each with its rows, and yield the name of each.
+
+    Args:
+        batches: the rows.
+        session: the session.
+        settings: serializer and limits.
+        place: the place.
+        marker: the object that exists while requests are written.
+
+    Raises:
+        StagingError: the driver waits for them no longer.
+    """
     import pyarrow as pa
 
     for batch in batches:
@@ -114,6 +129,9 @@ def write_requests(
             owner = session.expected_owner
             put_bytes(session.api, buffer.getvalue(), place / "rows" / key, expected_owner=owner)
             put_bytes(session.api, body, place / "input" / key, expected_owner=owner)
+            if is_gone(session.api, object_params(marker, owner)):
+                delete(session, place, only={(place / part / key).key for part in ("rows", "input")})
+                raise StagingError("the transform was ended, because another task failed or it was interrupted")
             yield pa.RecordBatch.from_pydict({"key": [key]})
 
 

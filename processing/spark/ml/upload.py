@@ -384,7 +384,7 @@ class _ObjectWriter:
     def _put(self, body: bytes, target: S3Uri) -> None:
         api = self._session.api
         put_bytes(api, body, target, kms_key=self._kms_key, expected_owner=self._expected_owner)
-        if self._marker is not None and _is_gone(api, object_params(self._marker, self._expected_owner)):
+        if self._marker is not None and is_gone(api, object_params(self._marker, self._expected_owner)):
             raise StagingError("the upload was ended, because another task failed or had written the same rows")
 
     def _expected_owner(self, _bucket: str) -> str | None:
@@ -407,7 +407,7 @@ class _ObjectWriter:
             _delete_keys(self._session, self._prefix.bucket, [key for key, _, _ in self._written], self._owner)
 
 
-def _is_gone(api: RetryingApi, place: Mapping[str, Any]) -> bool:
+def is_gone(api: RetryingApi, place: Mapping[str, Any]) -> bool:
     """Return whether an object does not exist. Without s3:ListBucket, S3 does not answer that."""
     from botocore.exceptions import ClientError
 
