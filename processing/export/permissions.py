@@ -183,7 +183,10 @@ FEATURES: Final[dict[str, Feature]] = {
             ),
             Grant("stages", ("sagemaker:CreateEndpoint", "sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint")),
             Grant("stages", ("sagemaker:InvokeEndpoint",)),
-            Grant("stages", ("sagemaker:CreateTransformJob", "sagemaker:DescribeTransformJob")),
+            Grant(
+                "stages",
+                ("sagemaker:CreateTransformJob", "sagemaker:DescribeTransformJob", "sagemaker:StopTransformJob"),
+            ),
             Grant("objects", ("s3:PutObject", "s3:GetObject", "s3:DeleteObject")),
             Grant("bucket", ("s3:ListBucket", "s3:CreateBucket")),
             Grant("any", ("sts:GetCallerIdentity",)),

@@ -151,27 +151,9 @@ def read_answers(
 
 
 def _run_job(session: Session, place: S3Uri, settings: PredictionSettings, resources: Resources) -> None:
-    name = RandomNamePolicy().trainingJobName.replace("trainingJob", "transformJob")
-    source = {"S3DataType": "S3Prefix", "S3Uri": f"{place / 'input'}/"}
-    payload = -(-settings.limit // _MEBIBYTE)
-    request: dict[str, Any] = {
-        "TransformJobName": name,
-        "ModelName": resources.model,
-        "BatchStrategy": "SingleRecord",
-        "MaxPayloadInMB": payload,
-        "TransformInput": {
-            "DataSource": {"S3DataSource": source},
-            "ContentType": settings.serializer.contentType,
-            "SplitType": "None",
-        },
-        "TransformOutput": {"S3OutputPath": str(place / "output"), "Accept": settings.deserializer.accepts},
-        "TransformResources": {
-            "InstanceType": resources.instance_type,
-            "InstanceCount": resources.instance_count,
-        },
-        **({"Tags": resources.tags} if resources.tags else {}),
-        **resources.extra,
-    }
+    """Create the transform job, and wait for its end. An interruption stops the job: no one could read its answers."""
+    request = _request(place, settings, resources)
+    name = request["TransformJobName"]
     started = False
 
     def owned() -> None:
@@ -185,10 +167,30 @@ def _run_job(session: Session, place: S3Uri, settings: PredictionSettings, resou
     except (JobFailedError, JobStoppedError):
         raise
     except BaseException:
-        if started:  # nobody could read its answers
+        if started:
             with contextlib.suppress(Exception):  # the first error is the one to see
                 session.api.call("sagemaker", "StopTransformJob", {"TransformJobName": name})
         raise
+
+
+def _request(place: S3Uri, settings: PredictionSettings, resources: Resources) -> dict[str, Any]:
+    """Return the request of the job over the bodies at a place."""
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"{place / 'input'}/"}
+    return {
+        "TransformJobName": RandomNamePolicy().trainingJobName.replace("trainingJob", "transformJob"),
+        "ModelName": resources.model,
+        "BatchStrategy": "SingleRecord",
+        "MaxPayloadInMB": -(-settings.limit // _MEBIBYTE),
+        "TransformInput": {
+            "DataSource": {"S3DataSource": source},
+            "ContentType": settings.serializer.contentType,
+            "SplitType": "None",
+        },
+        "TransformOutput": {"S3OutputPath": str(place / "output"), "Accept": settings.deserializer.accepts},
+        "TransformResources": {"InstanceType": resources.instance_type, "InstanceCount": resources.instance_count},
+        **({"Tags": resources.tags} if resources.tags else {}),
+        **resources.extra,
+    }
 
 
 def _wait(session: Session, name: str) -> None:
