@@ -100,6 +100,18 @@ def test_columns_of_one_name_are_kept(unhosted: Any, session: Session, instances
         unhosted.transform(both)
 
 
+def test_frames_of_one_model_keep_their_own_columns(
+    frame: Any, spark: Any, session: Session, instances: dict[str, Any]
+) -> None:
+    """Results that are read later know the columns of their own frame, although the model has seen another one."""
+    other = spark.createDataFrame([("a", Vectors.dense(0.0, 1.0), True)], ["name", "features", "flag"])
+    with KMeansSageMakerEstimator(**instances, session=session).setK(2).fit(frame.select("features")) as model:
+        first, second = model.transform(frame), model.transform(other)
+        assert sorted(row["id"] for row in first.collect()) == list(range(6))
+        assert [(row["name"], row["flag"]) for row in second.collect()] == [("a", True)]
+        assert first.schema.names[:3] == frame.schema.names
+
+
 def labels(spark: Any, value: float | None) -> Any:
     return spark.createDataFrame([(value, Vectors.dense(1.0)), (1.0, Vectors.dense(2.0))], ["label", "features"])
 
