@@ -39,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Each session of boto3 makes enough objects to have the large heap of all tests searched: a quarter of the time.
+    gc.set_threshold(20_000, 10, 10)
     config.addinivalue_line("markers", "complete(reason): a test of complete runs alone, and why")
     unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("unhurried", parent=unhurried)
@@ -56,16 +58,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("complete")]
-
-
-def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what stays until the end, and run less often: that was a quarter of the time.
-
-    The modules of all tests are a large heap, and each session of boto3 makes enough objects to have it searched.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
