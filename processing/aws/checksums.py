@@ -48,18 +48,29 @@ class Crc:
         self.size += len(data)
 
     def append(self, following: Crc) -> None:
-        """Add bytes by their CRC.
-
-        A CRC is a remainder of the bytes as a polynomial over GF(2). Bytes that follow multiply it by a power of x.
-        """
-        bits = 8 * self._width
-        factor = _power_of_x(8 * following.size, self._polynomial, bits)
-        self._value = _multiply(self._value, factor, self._polynomial, bits) ^ following._value
+        """Add bytes by their CRC."""
+        self._value = joined_crc(self._value, following._value, following.size, self._width, self._polynomial)
         self.size += following.size
 
     def digest(self) -> bytes:
         """Return the checksum of the bytes so far, big-endian."""
         return self._value.to_bytes(self._width, "big")
+
+
+def joined_crc(crc: int, following: int, size: int, width: int, polynomial: int) -> int:
+    """Return the CRC of a concatenation.
+
+    A CRC is a remainder of the bytes as a polynomial over GF(2). Bytes that follow multiply it by a power of x.
+
+    Args:
+        crc: the CRC of the first bytes.
+        following: the CRC of the bytes that follow.
+        size: the number of the bytes that follow.
+        width: the bytes of the CRC.
+        polynomial: the divisor, as `Crc` has it.
+    """
+    bits = 8 * width
+    return _multiply(crc, _power_of_x(8 * size, polynomial, bits), polynomial, bits) ^ following
 
 
 def _multiply(a: int, b: int, polynomial: int, bits: int) -> int:

@@ -10,7 +10,7 @@ import base64
 import functools
 from typing import TYPE_CHECKING
 
-from processing.aws.checksums import digest_factory
+from processing.aws.checksums import POLYNOMIALS, digest_factory, joined_crc
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 ALGORITHMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256", "sha512", "md5", "xxhash64", "xxhash3", "xxhash128")
 """S3's names in lower case. The last three are never verified here."""
 
-_POLYNOMIALS = {"crc32": (32, 0xEDB88320), "crc32c": (32, 0x82F63B78), "crc64nvme": (64, 0x9A6C9329AC4BC9B5)}
-"""The number of bits and the reflected polynomial of each CRC."""
-
-FULL_OBJECT = frozenset(_POLYNOMIALS)
+FULL_OBJECT = frozenset(POLYNOMIALS)
 """The algorithms that allow a checksum of the whole object to be computed from those of its parts."""
 
 
@@ -44,15 +41,15 @@ def new_slow_digest(algorithm: str) -> Digest | None:
 
     Use it for checksums that no client sends, since an answer would lack them otherwise.
     """
-    return new_digest(algorithm) or (_PythonCrc(*_POLYNOMIALS[algorithm]) if algorithm in _POLYNOMIALS else None)
+    return new_digest(algorithm) or (_PythonCrc(*POLYNOMIALS[algorithm]) if algorithm in POLYNOMIALS else None)
 
 
 class _PythonCrc:
     """An incremental CRC in pure Python."""
 
-    def __init__(self, bits: int, polynomial: int) -> None:
-        self._bits, self._table = bits, _crc_table(polynomial)
-        self._inverted = (1 << bits) - 1  # the CRC so far, with all bits inverted
+    def __init__(self, width: int, polynomial: int) -> None:
+        self._width, self._table = width, _crc_table(polynomial)
+        self._inverted = (1 << 8 * width) - 1  # the CRC so far, with all bits inverted
 
     def update(self, data: bytes | memoryview, /) -> None:
         table, crc = self._table, self._inverted
@@ -61,7 +58,7 @@ class _PythonCrc:
         self._inverted = crc
 
     def digest(self) -> bytes:
-        return (self._inverted ^ ((1 << self._bits) - 1)).to_bytes(self._bits // 8, "big")
+        return (self._inverted ^ ((1 << 8 * self._width) - 1)).to_bytes(self._width, "big")
 
 
 @functools.cache
@@ -116,30 +113,9 @@ def composite_checksum(algorithm: str, values: Sequence[str]) -> str | None:
 
 def combine_crcs(algorithm: str, parts: Sequence[tuple[str, int]]) -> str:
     """Return the CRC of a concatenation, from each part's CRC in base64 and length in bytes."""
-    bits, polynomial = _POLYNOMIALS[algorithm]
+    width, polynomial = POLYNOMIALS[algorithm]
     whole = 0
     for value, length in parts:
-        whole = _append_zeros(whole, length, bits, polynomial) ^ int.from_bytes(decode_checksum(value), "big")
-    return base64.b64encode(whole.to_bytes(bits // 8, "big")).decode()
-
-
-def _append_zeros(crc: int, length: int, bits: int, polynomial: int) -> int:
-    """Return a CRC extended by `length` zero bytes: multiplied by x^(8 * length), modulo the polynomial."""
-    # In reflected order the highest bit is x^0, so this is x^8, one byte. Squaring doubles the number of bytes.
-    power = 1 << (bits - 1 - 8)
-    while length:
-        if length & 1:
-            crc = _multiply(crc, power, bits, polynomial)
-        power = _multiply(power, power, bits, polynomial)
-        length >>= 1
-    return crc
-
-
-def _multiply(one: int, other: int, bits: int, polynomial: int) -> int:
-    """Return the product of two polynomials over GF(2), modulo the polynomial, in reflected order."""
-    product = 0
-    for position in range(bits - 1, -1, -1):
-        if one >> position & 1:
-            product ^= other
-        other = (other >> 1) ^ (polynomial if other & 1 else 0)
-    return product
+        part = int.from_bytes(decode_checksum(value), "big")
+        whole = joined_crc(whole, part, length, width, polynomial)
+    return base64.b64encode(whole.to_bytes(width, "big")).decode()
