@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import ConfigurationError
+from processing.request.job_names import JOB_NAME
 
 if TYPE_CHECKING:
     from processing.session.session import Session
@@ -51,8 +52,7 @@ def describe_existing(session: Session, name: str, field: str) -> dict[str, Any]
     """
     from processing.aws.retry import is_not_found
 
-    value: object = name  # not every caller has a type checker
-    if not (isinstance(value, str) and re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", value)):
+    if not JOB_NAME.accepts(name):
         raise ConfigurationError(f"{field}: must be a job's name, not {name!r}")
     try:
         return session.describe_processing_job(name)
