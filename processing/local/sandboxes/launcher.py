@@ -1,6 +1,7 @@
-"""A script that runs one program in namespaces of its own.
+"""A program that runs another one in namespaces of its own.
 
-Its first argument is an order in JSON, with the keys of `Namespaces.command`; the program's command line follows.
+Its first argument is an order with the keys of `Namespaces.command`: the bytes that `marshal` makes of it, as
+hexadecimal digits. The command line of the other program follows.
 
 The sequence is: unshare, map the user to itself, mount, and fork the program into a session of its own. With a process
 namespace, the forked process is the namespace's init: all processes that the program leaves die with it. Every process
@@ -13,18 +14,19 @@ The exit code is the program's own, 128 plus the signal that ended it, or 125 if
 # Many small file operations: the functions of `os` cost a third of pathlib's.
 # ruff: noqa: PTH102, PTH103, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
 
+# Each job waits for the start of this program. `json`, `signal`, `socket`, `contextlib` and `typing` would double it.
+# ruff: noqa: SIM105
+
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import fcntl
-import json
+import marshal
 import os
-import signal
-import socket
-import struct
-import sys
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -35,6 +37,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4
 MS_NOATIME, MS_NODIRATIME, MS_PRIVATE, MS_RELATIME = 1024, 2048, 1 << 18, 1 << 21
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+SIGKILL, SIGPIPE, SIGXFSZ = 9, 13, 25
+SIG_DFL = None
 FAILED = 125
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -128,13 +132,17 @@ def make_place(path: str, source: str) -> None:
 
 def raise_loopback() -> None:
     """Bring up the interface `lo` of a new network namespace."""
+    import fcntl
+    import socket
+    import struct
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         fcntl.ioctl(handle, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
 
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent, process `parent`, ends."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
     if parent and os.getppid() != parent:
         os._exit(FAILED)
 
@@ -144,8 +152,8 @@ def execute(order: dict[str, Any]) -> NoReturn:
     try:
         os.chdir(order["cwd"])
         _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two signals; the program must not
-            signal.signal(number, signal.SIG_DFL)
+        for number in (SIGPIPE, SIGXFSZ):  # Python ignores these two signals; the program must not
+            _libc.signal(number, SIG_DFL)
         os.execvpe(order["argv"][0], order["argv"], os.environ)  # noqa: S606 - the purpose of this script
     except OSError as error:
         os.write(2, f"{order['argv'][0]}: {error.strerror}\n".encode())
@@ -208,25 +216,27 @@ def start(order: dict[str, Any]) -> int:
     os.close(ready_write)
     os.read(ready_read, 1)  # from now on the child leads a session of its own
     if order["report_fd"] is not None:
-        os.write(order["report_fd"], json.dumps({"child-pid": pid}).encode())
+        os.write(order["report_fd"], b'{"child-pid": %d}' % pid)
         os.close(order["report_fd"])
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+    try:
+        os.killpg(pid, SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
     return wait_for(pid)
 
 
-def main() -> int:
-    """Execute the order on the command line."""
-    order = {**json.loads(sys.argv[1]), "argv": sys.argv[2:]}
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Execute the order that the first argument contains, with the others as the program's command line.
+
+    The process ends with the program's exit code, at once: there is nothing to clean up.
+    """
+    order = {**marshal.loads(bytes.fromhex(arguments[0])), "argv": arguments[1:]}  # noqa: S302 - of our supervisor
     if order["report_fd"] is not None:
         os.set_inheritable(order["report_fd"], False)  # noqa: FBT003 - the function has no keyword
+    code = FAILED
     try:
-        return run(order)
+        code = run(order)
     except OSError as error:
         os.write(2, f"the sandbox failed: {error}\n".encode())
-        return FAILED
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(code)

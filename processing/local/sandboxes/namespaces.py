@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import sys
 from pathlib import Path
@@ -23,7 +23,9 @@ from processing.local.sandboxes.private_folders import SHM, TMP, private_folders
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-LAUNCHER = str(Path(__file__).with_name("launcher.py"))
+# The launcher is imported alone, without the packages above it, and as bytecode, which a script never is.
+_START_LAUNCHER = "import sys; sys.path.append(sys.argv[1]); from launcher import main; main(sys.argv[2:])"
+_FOLDER = str(Path(__file__).parent)
 
 
 class Namespaces(OwnPrograms):
@@ -94,6 +96,6 @@ class Namespaces(OwnPrograms):
             "processes": self._processes,
             "report_fd": report_fd,
         }
-        # The program's arguments are separate, not part of the JSON: Linux limits one argument to 128 KiB.
-        command = [self._python, "-I", "-S", LAUNCHER, json.dumps(order), *argv]
+        # The program's arguments are separate, not part of the order: Linux limits one argument to 128 KiB.
+        command = [self._python, "-I", "-S", "-c", _START_LAUNCHER, _FOLDER, marshal.dumps(order).hex(), *argv]
         return HostCommand(command, dict(env), "/", report_fd is not None)
