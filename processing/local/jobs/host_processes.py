@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 SUPERVISOR = "processing.local.jobs.supervisor"
 """The module of the supervisors of jobs."""
-_SUPERVISOR_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from {} import main; main(sys.argv[2:])"
+_SUPERVISOR_PROGRAM = (
+    "import gc, sys; gc.disable(); sys.path.append(sys.argv[1]); from {} import main; main(sys.argv[2:])"
+)
 """The program of a supervisor's process, with a place for its module."""
 # Some builds of Python do not start without LD_LIBRARY_PATH.
 _ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "JAVA_HOME", "SPARK_HOME")

@@ -1,11 +1,13 @@
 """The supervisor: a process that runs one host of a job, from its inputs to its results.
 
-It is started as `python -I -S -c PROGRAM <package root> <engine folder> <job> <host> <lock descriptor>`. The inherited
-lock stays locked as long as this process lives; other processes detect its death by that.
+It is started as `python -I -S -c PROGRAM <package root> <engine folder> <job> <host> <lock descriptor>`, with the
+collection of garbage off. The inherited lock stays locked as long as this process lives; other processes detect its
+death by that.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -50,7 +52,9 @@ def main(arguments: Sequence[str], start: Callable[[Path, int, int], HostSupervi
     """
     home, job, number, lock = arguments
     os.set_inheritable(int(lock), False)  # noqa: FBT003 - no process that starts from here may inherit the lock
-    start(Path(home), int(job), int(number)).run()
+    supervisor = start(Path(home), int(job), int(number))
+    gc.enable()  # after the imports: their many objects live until the end, and a search among them takes milliseconds
+    supervisor.run()
 
 
 if __name__ == "__main__":
