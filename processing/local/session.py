@@ -11,6 +11,7 @@ from processing.clock import SYSTEM_CLOCK, Clock
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local.engine import REGION, Engine
 from processing.local.errors import ApiError
+from processing.local.event_source import OutboxEventSource
 from processing.local.settings import EngineSettings
 from processing.local.transports.in_process import InProcessTransport, Transport
 from processing.request.service_model import shared_loader
@@ -168,6 +169,7 @@ class LocalSession(Session):
             _settings(settings, {name: value for name, value in parts.items() if value is not None}),
             region=region_name,
         )
+        self._event_source = OutboxEventSource(self.engine.jobs, clock)
         inner = InProcessTransport(self.engine)
         self._wraps_transport = transport is not None
         self._transport = inner if transport is None else transport(inner)
@@ -177,13 +179,14 @@ class LocalSession(Session):
         if self._wraps_transport:
             raise ConfigurationError("transport: belongs to this process; make the LocalSession in the other process")
         state = super().__getstate__()
-        del state["_transport"]
+        del state["_transport"], state["_event_source"]
         return {**state, "engine": (self.engine.home, self.engine.settings, self.engine.chosen_region)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         home, settings, region = state.pop("engine")
         super().__setstate__(state)
         self.engine = Engine(home, settings, region=region)
+        self._event_source = OutboxEventSource(self.engine.jobs, self.clock)
         self._transport = InProcessTransport(self.engine)
 
     def _origin(self) -> SessionOrigin:
