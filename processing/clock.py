@@ -33,6 +33,9 @@ class Clock(Protocol):
     def wait(self, condition: Condition, seconds: float) -> None:
         """Return after that many seconds, or sooner if the condition is notified.
 
+        It may return sooner without a reason, too, as `Condition.wait` may. So a caller checks in a loop what it waits
+        for.
+
         Args:
             condition: its lock is held by the caller, and released during the wait.
             seconds: `math.inf` waits for a notification only.
@@ -77,17 +80,12 @@ class SystemClock:
     def wait(self, condition: Condition, seconds: float) -> None:
         """Call `condition.wait()`; a negative time returns at once.
 
-        The main thread waits in slices. The system may deliver Ctrl-C to another thread, and Python handles it in the
-        main thread, which that does not wake.
+        The main thread waits for half a second at most. The system may deliver Ctrl-C to another thread, and Python
+        handles it in the main thread, which that does not wake. Another wait here could miss a notification that came
+        just after the first one.
         """
         slices = threading.current_thread() is threading.main_thread()
-        longest = _SLICE if slices else threading.TIMEOUT_MAX
-        deadline = time.monotonic() + seconds
-        left = max(0.0, seconds)
-        while not condition.wait(min(left, longest)):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
+        condition.wait(min(max(0.0, seconds), _SLICE if slices else threading.TIMEOUT_MAX))
 
     def within(self, seconds: float, function: Callable[[], T]) -> T:
         """Call the function in a thread, unless the limit is longer than any call to AWS."""

@@ -6,6 +6,7 @@ less often the longer nothing happens, and describes a job that has changed.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from processing.exceptions import ProcessingError
@@ -41,27 +42,25 @@ class OutboxEventSource:
         self._pause = _FIRST
 
     def wait(self, condition: Condition, seconds: float) -> Collection[str]:
-        """Return after that many seconds, or sooner: when the condition is notified, or when jobs change.
+        """Return after that many seconds, or sooner: when the condition is notified, jobs change, or a pause is over.
 
         Args:
             condition: the condition to wait on. The caller holds its lock, which is released meanwhile.
-            seconds: the longest wait; may be infinite.
+            seconds: the longest wait; infinite if no job is watched, and no change matters.
 
         Returns:
             the names of the jobs that have changed.
         """
-        deadline = self._clock.monotonic() + seconds
-        while True:
-            changed = self._changed()
-            if changed:
-                self._pause = _FIRST
-                return changed
-            until = min(deadline, self._clock.monotonic() + self._pause)
-            self._pause = min(self._pause * _GROWTH, _LONGEST)
-            self._clock.wait(condition, until - self._clock.monotonic())
-            now = self._clock.monotonic()
-            if now < until or now >= deadline:
-                return ()
+        if seconds == math.inf:
+            self._clock.wait(condition, seconds)
+            return ()
+        if self._last is None:
+            self._changed()  # the changes from now on count
+        # One pause for each call. A second one here could miss a notification that comes just after the first.
+        self._clock.wait(condition, min(seconds, self._pause))
+        changed = self._changed()
+        self._pause = _FIRST if changed else min(self._pause * _GROWTH, _LONGEST)
+        return changed
 
     def _changed(self) -> Collection[str]:
         try:
