@@ -11,13 +11,14 @@ import gc
 import json
 import marshal
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import JSONFileLoader, Loader
 from hypothesis import HealthCheck, settings
 
 import processing
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from processing import LocalSession
 
+
+_CHANGED_MODEL = re.compile(r"[/\\]s3[/\\][^/\\]+[/\\]service-2$")
 
 IS_COMPLETE = os.environ.get("PROCESSING_TEST_COMPLETE") == "1"
 
@@ -73,22 +76,36 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _service_models_read_once() -> Iterator[None]:
-    """botocore's data files are read, unpacked and parsed once in a process: that was a third of a session's time.
+    """botocore's data files are read, unpacked and parsed once in a process, and their folders are listed once.
 
-    Each session gets a copy, because sessions and moto change what they get. `marshal` is the fastest way to one.
+    That was a third of a session's time. Sessions share what was parsed, as the clients of one session do. Each gets a
+    copy of S3's model, because moto and botocore change it.
     """
-    read, parsed = JSONFileLoader.load_file, dict[str, bytes]()
+    read, list_services = JSONFileLoader.load_file, Loader.list_available_services
+    parsed, changed, services = dict[str, Any](), dict[str, bytes](), dict[tuple[str, ...], Any]()
 
     def load(loader: JSONFileLoader, path: str) -> Any:
+        if path in changed:
+            return marshal.loads(changed[path])  # the fastest way to a copy
         if path not in parsed:
             found = read(loader, path)
             if found is None:
                 return None
-            parsed[path] = marshal.dumps(json.loads(json.dumps(found)))  # of plain dictionaries
-        return marshal.loads(parsed[path])
+            parsed[path] = json.loads(json.dumps(found))  # plain dictionaries
+            if _CHANGED_MODEL.search(path):
+                changed[path] = marshal.dumps(parsed[path])
+                return load(loader, path)
+        return parsed[path]
+
+    def available(loader: Loader, type_name: str) -> Any:
+        key = (type_name, *loader.search_paths)
+        if key not in services:
+            services[key] = list_services(loader, type_name)
+        return services[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", load)
+        patch.setattr(Loader, "list_available_services", available)
         yield
 
 
