@@ -23,9 +23,10 @@ def find_processes(home: Path) -> dict[str, list[int]]:
         with contextlib.suppress(OSError):
             command, environment = (place / "cmdline").read_bytes(), (place / "environ").read_bytes()
             parent = int((place / "stat").read_bytes().rpartition(b")")[2].split()[1])
+            words = command.split(b"\0")  # a sandbox has the program's words after its own
             if b"processing.local.jobs.supervisor" in command and where in command:
                 supervisors.append(int(place.name))
-            elif b"python" in command.partition(b"\0")[0] and b"_BOOT" in command and where in environment:
+            elif b"python" in words[0] and b"_BOOT" in b"".join(words[1:3]) and where in environment:
                 programs[int(place.name)] = parent
     workers = [each for each, parent in programs.items() if parent in programs]
     return {"supervisor": supervisors, "program": [each for each in programs if each not in workers], "worker": workers}

@@ -25,6 +25,7 @@ from processing import (
     SerializationError,
 )
 from processing.remote_function import CheckpointLocation, RemoteExecutor, get_future, remote
+from sandbox_machine import skip_without_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -496,6 +497,7 @@ def test_checkpoints_survive_their_job(run: Any, local_session: LocalSession) ->
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "namespaces", "rewriting"])
 def test_every_sandbox(tmp_path: Path, sandbox: Any) -> None:
     """Calls work in each sandbox, without a network where the sandbox can cut it off, and exceptions do too."""
+    skip_without_sandbox(sandbox)
     session = LocalSession(tmp_path / "engine", tick=0.01, sandbox=sandbox)
     network = NetworkConfig(enable_network_isolation=True)
     function = remote(lambda x: 1 / x, instance_type="local", sagemaker_session=session, network_config=network)

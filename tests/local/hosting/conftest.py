@@ -18,6 +18,7 @@ from processing.local.hosting.networks import port_in_use
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
 from processing.local.transports.server import Server
+from sandbox_machine import skip_without_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -224,12 +225,9 @@ def without_networks(tmp_path: Path) -> Iterator[Hosting]:
 @pytest.fixture(params=["bubblewrap", "namespaces", "rewriting"])
 def sandboxed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hosting]:
     """An engine for the test alone, with each sandbox that runs this machine's programs."""
-    kinds: dict[str, Any] = {"bubblewrap": Bubblewrap, "namespaces": Namespaces}
-    kind = kinds.get(request.param)
-    if kind is not None and kind.probe()[0] is None:
-        pytest.skip(kind.probe()[1])
+    skip_without_sandbox(request.param)
     made = Hosting(tmp_path / "engine", sandbox=request.param)
-    if kind is None:
+    if request.param == "rewriting":
         made.until(lambda: not port_in_use())  # by another test
     yield made
     made.close()

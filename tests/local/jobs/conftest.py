@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.local.handlers.sagemaker import SageMakerHandler
-from processing.local.sandboxes.bubblewrap import Bubblewrap
-from processing.local.sandboxes.namespaces import Namespaces
 from processing.local.settings import EngineSettings
 from processing.local.stores.jobs import JobStore
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
 from processing.local.stores.queues import QueueStore
+from sandbox_machine import skip_without_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -165,22 +163,16 @@ def make_jobs(tmp_path: Path) -> Callable[..., Jobs]:
     return make
 
 
-# What a test of one sandbox, by a part of its name, needs of the machine.
-_NEEDED = {"bubblewrap": Bubblewrap, "namespaces": Namespaces, "user": Namespaces}
-
-
-@functools.cache
-def _missing(kind: type[Bubblewrap | Namespaces]) -> str:
-    return kind.probe()[1]
+# The sandbox that a test needs, by a part of the test's name.
+_NEEDED = {"bubblewrap": "bubblewrap", "namespaces": "namespaces", "user": "namespaces"}
 
 
 @pytest.fixture(autouse=True)
 def _on_a_machine_that_can(request: pytest.FixtureRequest) -> None:
-    """Skip the tests of a sandbox where it does not work; where every test has to run, a skip is a failure."""
-    parts = request.node.name.partition("[")[2].rstrip("]").split("-")
-    for name, kind in _NEEDED.items():
-        if name in parts and _missing(kind):
-            pytest.skip(f"{name}: {_missing(kind)}")
+    """Skip the tests of a sandbox where it does not work."""
+    for part in request.node.name.partition("[")[2].rstrip("]").split("-"):
+        if part in _NEEDED:
+            skip_without_sandbox(_NEEDED[part])
 
 
 @pytest.fixture
