@@ -53,7 +53,8 @@ def main(arguments: Sequence[str], start: Callable[[Path, int, int], HostSupervi
     home, job, number, lock = arguments
     os.set_inheritable(int(lock), False)  # noqa: FBT003 - no process that starts from here may inherit the lock
     supervisor = start(Path(home), int(job), int(number))
-    gc.enable()  # after the imports: their many objects live until the end, and a search among them takes milliseconds
+    gc.freeze()  # what was imported lives until the end, and a search among it takes milliseconds
+    gc.enable()
     supervisor.run()
 
 
