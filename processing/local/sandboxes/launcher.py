@@ -1,6 +1,6 @@
 """A program that runs another one in namespaces of its own.
 
-Its first argument is an order with the keys of `Namespaces.command`: the bytes that `marshal` makes of it, as
+Its first argument is an order with the keys of `Namespaces.command`. `marshal` makes bytes of it, which are written as
 hexadecimal digits. The command line of the other program follows.
 
 The sequence is: unshare, map the user to itself, mount, and fork the program into a session of its own. With a process
@@ -154,7 +154,7 @@ def execute(order: dict[str, Any]) -> NoReturn:
         _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         for number in (SIGPIPE, SIGXFSZ):  # Python ignores these two signals; the program must not
             _libc.signal(number, SIG_DFL)
-        os.execvpe(order["argv"][0], order["argv"], os.environ)  # noqa: S606 - the purpose of this script
+        os.execvpe(order["argv"][0], order["argv"], os.environ)  # noqa: S606 - the purpose of this program
     except OSError as error:
         os.write(2, f"{order['argv'][0]}: {error.strerror}\n".encode())
     os._exit(127)
@@ -183,8 +183,19 @@ def run_as_init(order: dict[str, Any]) -> NoReturn:
     os._exit(wait_for(pid))
 
 
+def import_late_modules(order: dict[str, Any]) -> None:
+    """Import what only some orders need, while this Python's own files are where they were."""
+    if not order["network"]:
+        import fcntl  # noqa: F401 - for `raise_loopback`
+        import socket  # noqa: F401 - as above
+        import struct  # noqa: F401 - as above
+    if "/" not in order["argv"][0]:
+        import warnings  # noqa: F401 - for `os.execvpe`, when it searches the PATH
+
+
 def run(order: dict[str, Any]) -> int:
     """Execute the order, and return the program's exit code."""
+    import_late_modules(order)
     parent = os.getppid()
     unshare(order)
     die_with_parent(parent)  # after unshare, since a change of credentials clears the setting
