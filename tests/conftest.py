@@ -78,8 +78,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _service_models_read_once() -> Iterator[None]:
     """botocore's data files are read, unpacked and parsed once in a process, and their folders are listed once.
 
-    That was a third of a session's time. Sessions share what was parsed, as the clients of one session do. Each gets a
-    copy of S3's model, because moto and botocore change it.
+    Without this, tests spend a third of a session's time on it. Sessions share what was parsed, as the clients of one
+    session do. Each gets a copy of S3's model, because moto and botocore change it.
     """
     read, list_services = JSONFileLoader.load_file, Loader.list_available_services
     parsed, changed, services = dict[str, Any](), dict[str, bytes](), dict[tuple[str, ...], Any]()
