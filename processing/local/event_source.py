@@ -1,7 +1,7 @@
-"""The event source of a session on the engine: the outbox tells a wait of a change at once.
+"""The engine's event source: reports changes of jobs in the outbox to a poller that waits.
 
-A look into the outbox costs a thirtieth of the Describe call that it replaces. So a wait looks every few milliseconds,
-less often the longer nothing happens, and describes a job that has changed.
+Reading the outbox costs a thirtieth of a Describe call. So it is read more often than jobs are described, and the
+poller describes a job that has changed at once.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from processing.clock import Clock
     from processing.local.stores.jobs import JobStore
 
-# The seconds between two looks: after a change, the growth from one to the next, and at most.
+# The seconds between two reads: after a change, the growth from one to the next, and at most.
 _FIRST: Final = 0.002
 _GROWTH: Final = 1.02
 _LONGEST: Final = 0.05
 
 
 class OutboxEventSource:
-    """The changes of the engine's jobs, as an `EventSource` of a session's poller.
+    """The changes of the engine's jobs from now on, as the `EventSource` of one poller.
 
-    It is only a hint: a job whose processes were killed reports nothing, and the poller still describes all jobs.
+    Events are only hints. A job whose processes were killed reports nothing, and the poller still describes all jobs.
 
     Args:
         jobs: the job store.
@@ -38,8 +38,9 @@ class OutboxEventSource:
     def __init__(self, jobs: JobStore, clock: Clock) -> None:
         self._jobs = jobs
         self._clock = clock
-        self._last: int | None = None
         self._pause = _FIRST
+        self._last: int | None = None  # the number of the last change that is known; None before the first read
+        self._read()
 
     def wait(self, condition: Condition, seconds: float) -> Collection[str]:
         """Return after that many seconds, or sooner: when the condition is notified, jobs change, or a pause is over.
@@ -54,20 +55,23 @@ class OutboxEventSource:
         if seconds == math.inf:
             self._clock.wait(condition, seconds)
             return ()
-        if self._last is None:
-            self._changed()  # the changes from now on count
         # One pause for each call. A second one here could miss a notification that comes just after the first.
         self._clock.wait(condition, min(seconds, self._pause))
-        changed = self._changed()
+        condition.release()  # another process may lock the store for seconds
+        try:
+            changed = self._read()
+        finally:
+            condition.acquire()
         self._pause = _FIRST if changed else min(self._pause * _GROWTH, _LONGEST)
         return changed
 
-    def _changed(self) -> Collection[str]:
+    def _read(self) -> Collection[str]:
         try:
             if self._last is None:
                 self._last = self._jobs.outbox.last_id()
             changes = self._jobs.outbox.transitions_after(self._last)
         except (OSError, ProcessingError):
+            self._last = None
             return ()  # a Describe call explains why the folder cannot be read
         if changes:
             self._last = changes[-1].id

@@ -317,11 +317,15 @@ class Session:
             if self._poller is None:
                 from processing.watching.status.poller import Poller
 
-                connect = getattr(self._event_source, "connect", None)
-                if connect is not None:
-                    connect(self.api)
-                self._poller = Poller(self.api, self.polling, event_source=self._event_source)
+                self._poller = Poller(self.api, self.polling, event_source=self._connected_event_source())
             return self._poller
+
+    def _connected_event_source(self) -> EventSource | None:
+        """Return the source of events for a new poller, which may wait from now on."""
+        connect = getattr(self._event_source, "connect", None)
+        if connect is not None:
+            connect(self.api)
+        return self._event_source
 
     @property
     def api(self) -> RetryingApi:

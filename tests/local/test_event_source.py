@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import attrs
@@ -11,9 +14,10 @@ import pytest
 
 import processing
 from processing import LocalSession, ScriptProcessor
-from processing.clock import SYSTEM_CLOCK
+from processing.clock import SYSTEM_CLOCK, SystemClock
 from processing.local.event_source import OutboxEventSource
 from processing.local.session import _local_polling
+from processing.testing import VirtualClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,11 +50,7 @@ def create(session: LocalSession, name: str) -> None:
 def test_jobs_of_this_and_another_session_are_named(local_session: LocalSession, source: OutboxEventSource) -> None:
     create(local_session, "one")
     create(LocalSession(local_session.home), "two")
-    found: set[str] = set()
-    while found != {"one", "two"}:
-        new = changes(source, PATIENCE)
-        assert new
-        found |= new
+    assert changes(source, PATIENCE) == {"one", "two"}
 
 
 def test_a_change_is_reported_once(local_session: LocalSession, source: OutboxEventSource) -> None:
@@ -66,18 +66,53 @@ def test_an_earlier_change_is_none(local_session: LocalSession) -> None:
     assert changes(OutboxEventSource(local_session.engine.jobs, SYSTEM_CLOCK), 0.0) == set()
 
 
-def test_a_notified_wait_ends(source: OutboxEventSource) -> None:
-    condition = threading.Condition()
+class Recorded(SystemClock):
+    """A clock that records each wait, and returns at once, as a notification makes it."""
 
-    def notify() -> None:
-        with condition:
-            condition.notify()
+    def __init__(self) -> None:
+        self.waits: list[tuple[threading.Condition, float]] = []
 
+    def wait(self, condition: threading.Condition, seconds: float) -> None:
+        """Return at once."""
+        self.waits.append((condition, seconds))
+
+
+def test_each_call_waits_once(local_session: LocalSession) -> None:
+    """A second wait could miss a notification. Pauses grow, and end with the time or with the notification."""
+    clock = Recorded()
+    source, condition = OutboxEventSource(local_session.engine.jobs, clock), threading.Condition()
     with condition:
-        thread = threading.Thread(target=notify)
-        thread.start()  # it waits for the lock, which `wait` releases
-        assert set(source.wait(condition, PATIENCE * 1000)) == set()
-    thread.join()
+        for seconds in (60.0, 60.0, 0.001, math.inf):
+            assert not source.wait(condition, seconds)
+    assert {waited for waited, _ in clock.waits} == {condition}
+    first, second, short, unlimited = (seconds for _, seconds in clock.waits)
+    assert 0 < first < second < 0.05
+    assert (short, unlimited) == (0.001, math.inf)
+
+
+def test_the_condition_is_free_while_the_outbox_is_read(
+    local_session: LocalSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, condition = OutboxEventSource(local_session.engine.jobs, Recorded()), threading.Condition()
+
+    def read() -> set[str]:
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(condition.acquire, timeout=PATIENCE).result()
+            other.submit(condition.release).result()
+        return {"job"}
+
+    monkeypatch.setattr(source, "_read", read)
+    with condition:
+        assert source.wait(condition, 1.0) == {"job"}
+
+
+def test_copies_of_a_session_have_sources_of_their_own(local_session: LocalSession) -> None:
+    copied = copy.copy(local_session)
+    sources = [session.poller._event_source for session in (local_session, copied)]
+    create(local_session, "one")
+    for source in sources:
+        assert isinstance(source, OutboxEventSource)
+        assert changes(source, PATIENCE) == {"one"}
 
 
 def test_without_its_folder_it_reports_nothing(local_session: LocalSession, source: OutboxEventSource) -> None:
@@ -88,9 +123,13 @@ def test_without_its_folder_it_reports_nothing(local_session: LocalSession, sour
 
 
 def test_a_wait_ends_although_no_describe_call_is_due(tmp_path: Path) -> None:
-    never = attrs.evolve(_local_polling(), first=1e6, longest=1e6, list_every=1e6)
+    """Without the event source, the wait would last as long as the interval of Describe calls."""
+    clock, interval = VirtualClock(), 1e6
+    rare = attrs.evolve(_local_polling(), first=interval, longest=interval, list_every=interval)
     (tmp_path / "script.py").write_text("print('hello')")
-    session = LocalSession(tmp_path / "engine", polling=never)
+    session = LocalSession(tmp_path / "engine", polling=rare, clock=clock)
     processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session)
+    started = clock.monotonic()
     job = processor.run(tmp_path / "script.py", wait=False)
-    assert job.wait(timeout=PATIENCE).status == "Completed"
+    assert job.wait().status == "Completed"
+    assert clock.monotonic() - started < interval / 2
