@@ -81,8 +81,8 @@ class SystemClock:
         """Call `condition.wait()`; a negative time returns at once.
 
         The main thread waits for half a second at most. The system may deliver Ctrl-C to another thread, and Python
-        handles it in the main thread, which that does not wake. Another wait here could miss a notification that came
-        just after the first one.
+        handles it in the main thread, which that does not wake. A second wait here could miss a notification that comes
+        just after the first wait.
         """
         slices = threading.current_thread() is threading.main_thread()
         condition.wait(min(max(0.0, seconds), _SLICE if slices else threading.TIMEOUT_MAX))

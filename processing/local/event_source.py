@@ -55,7 +55,7 @@ class OutboxEventSource:
         if seconds == math.inf:
             self._clock.wait(condition, seconds)
             return ()
-        # One pause for each call. A second one here could miss a notification that comes just after the first.
+        # One wait for each call. A second one could miss a notification that comes just after the first.
         self._clock.wait(condition, min(seconds, self._pause))
         condition.release()  # another process may lock the store for seconds
         try:
