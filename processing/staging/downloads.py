@@ -113,12 +113,11 @@ class Downloader:
             return functools.partial(self._get_large, download)
         params = {**self.extra, **self.place(download)}
         content = self._small_files.get(download.object, params, self.pool.record_failed_request)
-        with atomic_file(download.path, buffered=content is None) as file:
-            if content is None:
-                with self._small_files.learn("GetObject", params):
-                    self._get_small(download, file)
-            else:
-                write_block(file, content)
+        if content is None:
+            with atomic_file(download.path) as file, self._small_files.learn("GetObject", params):
+                self._get_small(download, file)
+        else:
+            write_atomically(download.path, content)
         self.pool.record_arrival(download.object.size, 1)
         return None
 
@@ -274,28 +273,56 @@ class RangedDownload:
 
 
 def write_block(file: BinaryIO, block: bytes | memoryview) -> None:
-    """Write to a file. A full disk is a final error: fetching the object again would not help."""
+    """Write to a file."""
+    with _final_errors():
+        file.write(block)
+
+
+@contextlib.contextmanager
+def _final_errors() -> Iterator[None]:
+    """Make a full disk a final error: fetching the object again would not help."""
     try:
-        written = file.write(block)
-        while written < len(block):  # a file without a buffer may take a part, as on a disk that is nearly full
-            written += file.write(memoryview(block)[written:])
+        yield
     except OSError as error:
         raise StagingError(f"cannot be written: {error}") from error
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path, *, buffered: bool = True) -> Iterator[BinaryIO]:
-    """Yield a new file beside the path. It gets the path's name at the end, and is removed after an error.
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file beside the path. It gets the path's name at the end, and is removed after an error."""
+    with _temporary_name(path) as temporary, open(temporary, "x+b") as file:  # noqa: PTH123 - a name, as below
+        yield file
 
-    Args:
-        path: the final name.
-        buffered: False for a file that is written at once, and needs no buffer.
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a small file, which gets its name when it is complete.
+
+    It calls the operating system without Python's file objects, for the reason that `SourceFile` has.
+    """
+    with _temporary_name(path) as temporary:
+        descriptor = os.open(temporary, _NEW_FILE, 0o666)
+        try:
+            with _final_errors():
+                written = os.write(descriptor, content)
+                while written < len(content):  # it may take a part, as on a disk that is nearly full
+                    written += os.write(descriptor, content[written:])
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _temporary_name(path: Path) -> Iterator[str]:
+    """Yield the name of a new file beside the path. The file gets the path's name at the end.
+
+    It is removed after an error.
     """
     # Names are text: with paths, 2,000 small files took a tenth longer.
     temporary = f"{path.parent}{os.sep}.{secrets.token_hex(8)}.part"
     try:
-        with open(temporary, "x+b", buffering=-1 if buffered else 0) as file:  # noqa: PTH123 - as above
-            yield file
+        yield temporary
         os.replace(temporary, path)  # noqa: PTH105 - as above
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -15,25 +15,39 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+
+
 class SourceFile:
-    """A file to be uploaded. A change of it while it is open is an error. A context manager."""
+    """A file to be uploaded. A change of it while it is open is an error. A context manager.
+
+    It calls the operating system without Python's file objects. Each of their calls lets other threads run, and 256
+    threads hinder each other: with them, obstore's upload of 2,000 small files takes a fifth longer.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seek_lock = threading.Lock()
 
     def __enter__(self) -> SourceFile:
-        self._file = self._path.open("rb", buffering=0)
-        self._status = os.fstat(self._file.fileno())
+        self._descriptor = os.open(self._path, _OPEN_FLAGS)
+        try:
+            self._status = os.fstat(self._descriptor)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
         self.size = self._status.st_size
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._file.close()
+        os.close(self._descriptor)
 
     def content(self) -> bytes:
         """Return the whole file."""
-        content = self._file.read()
+        wanted = self.size + 1  # one more, to notice that the file has grown
+        content = os.read(self._descriptor, wanted)
+        while len(content) < self.size and (rest := os.read(self._descriptor, wanted - len(content))):
+            content += rest
         self.check_unchanged()
         if len(content) != self.size:
             raise StagingError("the file changed while it was read")
@@ -58,14 +72,14 @@ class SourceFile:
     def _read(self, offset: int, size: int) -> bytes:
         if sys.platform != "win32":
             # `pread` needs no lock, which saves 8 % of the time of a large upload.
-            return os.pread(self._file.fileno(), size, offset)
+            return os.pread(self._descriptor, size, offset)
         with self._seek_lock:
-            self._file.seek(offset)
-            return self._file.read(size)
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            return os.read(self._descriptor, size)
 
     def check_unchanged(self) -> None:
         """Raise a StagingError if the file's size or modification time has changed since it was opened."""
-        now = os.fstat(self._file.fileno())
+        now = os.fstat(self._descriptor)
         if (now.st_size, now.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
             raise StagingError("the file changed while it was uploaded")
 

@@ -204,7 +204,7 @@ class Uploader:
     def _send_small(self, upload: Upload, source: SourceFile) -> None:
         if source.size <= SMALL_FILE:
             content = source.content()
-            if upload.sha256 not in {None, hashlib.sha256(content).hexdigest()}:
+            if upload.sha256 is not None and upload.sha256 != hashlib.sha256(content).hexdigest():
                 raise StagingError("the file changed after its content was named")
             self._put_content(upload, content)
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processing.staging.downloads import atomic_file, resumable_file
+from processing.staging.downloads import atomic_file, resumable_file, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,11 +121,13 @@ def test_a_final_name_that_is_a_link_is_replaced(tmp_path: Path) -> None:
     """The file that it leads to keeps its bytes."""
     (victim := tmp_path / "victim").write_bytes(b"precious")
     (small := tmp_path / "small").symlink_to(victim)
+    (whole := tmp_path / "whole").symlink_to(victim)
     (large := tmp_path / "large").symlink_to(victim)
     with atomic_file(small) as file:
         file.write(b"x")
+    write_atomically(whole, b"x")
     with resumable_file(large, "content") as file:
         file.write(b"x")
-    assert not small.is_symlink()
-    assert not large.is_symlink()
+    assert not any(path.is_symlink() for path in (small, whole, large))
+    assert small.read_bytes() == whole.read_bytes() == large.read_bytes() == b"x"
     assert victim.read_bytes() == b"precious"

@@ -10,7 +10,7 @@ import threading
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -28,6 +28,7 @@ from processing.staging.checksums import new_verifier
 from processing.staging.pending_uploads import PendingUploads, Upload
 from processing.staging.progress import ProgressMeter
 from processing.staging.small_files import SmallFiles
+from processing.staging.source_file import SourceFile
 from processing.staging.sources import LocalSource
 from processing.staging.transfers import Uploader, download_prefix, get_bytes, put_bytes, upload_all
 from processing.testing.wire import respond
@@ -1054,12 +1055,27 @@ def test_a_directory_there_and_back(session: Session, tmp_path: Path) -> None:
     }
 
 
-def test_a_file_without_a_buffer_on_a_full_disk(tmp_path: Path) -> None:
-    """The system writes what fits and reports its size; the rest is not forgotten."""
+def test_a_small_file_on_a_full_disk(tmp_path: Path) -> None:
+    """The system writes what fits and reports its size; the rest is not forgotten, and no part of the file stays."""
     full = pytest.raises(StagingError, match="File too large")
-    with files_of_at_most(100 * KB), (tmp_path / "x").open("wb", buffering=0) as file, full:
-        downloads.write_block(cast("BinaryIO", file), bytes(300 * KB))
-    assert (tmp_path / "x").stat().st_size == 100 * KB
+    with files_of_at_most(100 * KB), full:
+        downloads.write_atomically(tmp_path / "x", bytes(300 * KB))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reads_of_a_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system may return less than asked for. The rest is read, and one byte more is noticed."""
+    (path := tmp_path / "x").write_bytes(content := bytes(range(256)) * 10)
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 1000)))
+    with SourceFile(path) as source:
+        assert source.content() == content
+    for changed in (content[:-1], content + b"x"):
+        path.write_bytes(content)
+        with SourceFile(path) as source:
+            path.write_bytes(changed)
+            with pytest.raises(StagingError, match="the file changed"):
+                source.content()
 
 
 class BreakingBody:
