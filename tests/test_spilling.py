@@ -240,7 +240,9 @@ def test_code_with_its_files_too(
 
 
 @given(
-    st.dictionaries(st.from_regex(r"[A-Z_]{1,5}", fullmatch=True), st.text(st.characters(exclude_characters="\0"))),
+    st.dictionaries(
+        st.from_regex(r"[A-Z_]{1,5}", fullmatch=True), st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+    ),
     st.lists(st.text(st.sampled_from("ab'\"$ml@\\\n /opt-é")) | st.sampled_from(["", "/opt/ml", "$ml", '"$@"'])),
 )
 def test_the_file_can_be_read_back(environment: dict[str, str], arguments: list[str]) -> None:
