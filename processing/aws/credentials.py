@@ -171,8 +171,9 @@ class _Setup:
         core: Any = None
         with contextlib.suppress(Exception):
             core = getattr(boto_session(), "_session", None) if boto_session else None
-        # Without the user's session, a new one reads the same environment and files.
-        core = core or botocore.session.Session()
+        # Without the user's session, a new one reads the same environment and files. It calls nothing, so it needs no
+        # event handlers, whose registration takes most of the time.
+        core = core or botocore.session.Session(include_builtin_handlers=False)
         values: dict[str, Any] = {"profiles": {}}
         with contextlib.suppress(Exception):
             values["profiles"] = core.full_config.get("profiles", {})

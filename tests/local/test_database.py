@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from processing import EngineError
+from processing.local.stores import fork_gate
 from processing.local.stores.database import Database, _write_locks
 
 if TYPE_CHECKING:
@@ -198,8 +199,9 @@ def test_one_that_is_open_already_goes_on_after_an_upgrade(tmp_path: Path) -> No
 
 
 @MANY_THREADS
-def test_a_fork_in_the_middle_of_a_write_hands_no_lock_on(tmp_path: Path) -> None:
+def test_a_fork_in_the_middle_of_a_write_hands_no_lock_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that holds the lock does not exist in the child, which writes as soon as SQLite allows it."""
+    monkeypatch.setattr(fork_gate, "_PATIENCE", 0.1)
     database = Database(tmp_path / "db", SCHEMA)
     value_of(database)
     inside, done = threading.Event(), threading.Event()

@@ -226,7 +226,9 @@ _DELIVER = """
 import resource, sys
 from pathlib import Path
 from processing.local.jobs import events
+from processing.local.stores import outbox
 from processing.local.stores.jobs import JobStore
+outbox.LOCK_SECONDS = 0.02
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 events.deliver(JobStore(Path(sys.argv[1])), Path(sys.argv[1]))
 """
