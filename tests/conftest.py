@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
-import marshal
 import os
 import re
 import signal
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore import hooks
 from botocore.loaders import JSONFileLoader, Loader
 from hypothesis import HealthCheck, settings
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from processing import LocalSession
 
 
-_CHANGED_MODEL = re.compile(r"[/\\]s3[/\\][^/\\]+[/\\]service-2$")
+_MODEL_OF_S3 = re.compile(r"[/\\]s3[/\\][^/\\]+[/\\]service-2$")
 
 IS_COMPLETE = os.environ.get("PROCESSING_TEST_COMPLETE") == "1"
 
@@ -79,23 +80,19 @@ def _service_models_read_once() -> Iterator[None]:
     """botocore's data files are read, unpacked and parsed once in a process, and their folders are listed once.
 
     Without this, tests spend a third of a session's time on it. Sessions share what was parsed, as the clients of one
-    session do. Each gets a copy of S3's model, because moto and botocore change it.
+    session do. Each gets its own routes of S3's operations: botocore changes them at the first call, and moto needs
+    the original ones.
     """
     read, list_services = JSONFileLoader.load_file, Loader.list_available_services
-    parsed, changed, services = dict[str, Any](), dict[str, bytes](), dict[tuple[str, ...], Any]()
+    parsed, services = dict[str, Any](), dict[tuple[str, ...], Any]()
 
     def load(loader: JSONFileLoader, path: str) -> Any:
-        if path in changed:
-            return marshal.loads(changed[path])  # the fastest way to a copy
         if path not in parsed:
             found = read(loader, path)
             if found is None:
                 return None
             parsed[path] = json.loads(json.dumps(found))  # plain dictionaries
-            if _CHANGED_MODEL.search(path):
-                changed[path] = marshal.dumps(parsed[path])
-                return load(loader, path)
-        return parsed[path]
+        return _with_own_routes(parsed[path]) if _MODEL_OF_S3.search(path) else parsed[path]
 
     def available(loader: Loader, type_name: str) -> Any:
         key = (type_name, *loader.search_paths)
@@ -106,6 +103,25 @@ def _service_models_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", load)
         patch.setattr(Loader, "list_available_services", available)
+        yield
+
+
+def _with_own_routes(model: Any) -> Any:
+    operations = {name: {**each, "http": {**each["http"]}} for name, each in model["operations"].items()}
+    return {**model, "operations": operations}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _handlers_inspected_fast() -> Iterator[None]:
+    """The code of botocore's 150 event handlers shows whether they accept keywords: a tenth of a session's time."""
+    inspected = hooks.accepts_kwargs
+
+    def accepts_kwargs(handler: Any) -> bool:
+        code = getattr(handler, "__code__", None)
+        return bool(inspected(handler) if code is None else code.co_flags & inspect.CO_VARKEYWORDS)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hooks, "accepts_kwargs", accepts_kwargs)
         yield
 
 
