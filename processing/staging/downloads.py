@@ -300,7 +300,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a small file, which gets its name when it is complete.
 
-    It calls the operating system without Python's file objects, for the reason that `SourceFile` has.
+    It calls the operating system itself, for the reason that `SourceFile` has.
     """
     with _temporary_name(path) as temporary:
         descriptor = os.open(temporary, _NEW_FILE, 0o666)

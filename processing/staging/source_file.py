@@ -21,8 +21,8 @@ _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERI
 class SourceFile:
     """A file to be uploaded. A change of it while it is open is an error. A context manager.
 
-    It calls the operating system without Python's file objects. Each of their calls lets other threads run, and 256
-    threads hinder each other: with them, obstore's upload of 2,000 small files takes a fifth longer.
+    It calls the operating system itself. A file object of Python's makes further calls, and at each call the threads of
+    a transfer wait for each other: with file objects, 2,000 small files take a fifth longer with obstore.
     """
 
     def __init__(self, path: Path) -> None:
