@@ -245,10 +245,12 @@ class Uploader:
         return True
 
     def _put_content(self, upload: Upload, content: bytes) -> None:
-        condition = {} if upload.claim is None and not upload.content_addressed else {"IfNoneMatch": "*"}
-        params = {**self.settings(upload), **condition}
+        def params() -> dict[str, Any]:
+            condition = {} if upload.claim is None and not upload.content_addressed else {"IfNoneMatch": "*"}
+            return {**self.settings(upload), **condition}
+
         if not self._small_files.put(upload, params, content, self.pool.record_failed_request):
-            with self._small_files.learn("PutObject", params):
+            with self._small_files.learn("PutObject", params()):
                 self._put(upload, lambda: {"Body": content})
 
     def _put(self, upload: Upload, body: Callable[[], Mapping[str, Any]]) -> None:
