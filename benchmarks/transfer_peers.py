@@ -1,7 +1,7 @@
 """Transfers by the peers: boto3's own functions for one file, s3transfer and obstore for many.
 
-s3transfer is used as boto3 uses it, with its own defaults. obstore alone has no transfer of many files: its requests
-are coroutines of one thread, 256 at a time.
+s3transfer is used as boto3 uses it, with its own defaults. obstore alone has no transfer of many files: one event
+loop awaits its requests, 256 at a time.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 import json
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -19,19 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore import hooks
-from botocore.loaders import JSONFileLoader, Loader
+from botocore.loaders import ExtrasProcessor, JSONFileLoader, Loader
 from hypothesis import HealthCheck, settings
 
 import processing
 from seaweedfs_fixtures import empty_buckets, seaweedfs, seaweedfs_server  # noqa: F401 - fixtures of several folders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from processing import LocalSession
 
-
-_MODEL_OF_S3 = re.compile(r"[/\\]s3[/\\][^/\\]+[/\\]service-2$")
 
 IS_COMPLETE = os.environ.get("PROCESSING_TEST_COMPLETE") == "1"
 
@@ -80,10 +78,10 @@ def _service_models_read_once() -> Iterator[None]:
     """botocore's data files are read, unpacked and parsed once in a process, and their folders are listed once.
 
     Without this, tests spend a third of a session's time on it. Sessions share what was parsed, as the clients of one
-    session do. Each gets its own routes of S3's operations: botocore changes them at the first call, and moto needs
-    the original ones.
+    session do. Each gets its own routes of the operations, because botocore changes those of S3 at the first call. moto
+    merges its own data into a model, and gets a copy for that.
     """
-    read, list_services = JSONFileLoader.load_file, Loader.list_available_services
+    read, list_services, merge = JSONFileLoader.load_file, Loader.list_available_services, ExtrasProcessor.process
     parsed, services = dict[str, Any](), dict[tuple[str, ...], Any]()
 
     def load(loader: JSONFileLoader, path: str) -> Any:
@@ -92,7 +90,16 @@ def _service_models_read_once() -> Iterator[None]:
             if found is None:
                 return None
             parsed[path] = json.loads(json.dumps(found))  # plain dictionaries
-        return _with_own_routes(parsed[path]) if _MODEL_OF_S3.search(path) else parsed[path]
+        found = parsed[path]
+        if path.endswith(f"{os.sep}service-2"):
+            return _with_own_routes(found)
+        return _MotoExtras(found) if path.endswith(".moto-extras") else found
+
+    def merge_apart(processor: ExtrasProcessor, model: dict[str, Any], extras: Iterable[Any]) -> None:
+        found = list(extras)
+        if any(isinstance(each, _MotoExtras) for each in found):
+            model.update(copy.deepcopy(model))
+        merge(processor, model, found)
 
     def available(loader: Loader, type_name: str) -> Any:
         key = (type_name, *loader.search_paths)
@@ -102,18 +109,26 @@ def _service_models_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", load)
+        patch.setattr(ExtrasProcessor, "process", merge_apart)
         patch.setattr(Loader, "list_available_services", available)
         yield
 
 
+class _MotoExtras(dict[str, Any]):
+    """Members that moto adds to a service model."""
+
+
 def _with_own_routes(model: Any) -> Any:
-    operations = {name: {**each, "http": {**each["http"]}} for name, each in model["operations"].items()}
+    operations = {name: {**each, "http": {**each.get("http", {})}} for name, each in model["operations"].items()}
     return {**model, "operations": operations}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _handlers_inspected_fast() -> Iterator[None]:
-    """The code of botocore's 150 event handlers shows whether they accept keywords: a tenth of a session's time."""
+    """An event handler's code shows whether it accepts keywords.
+
+    botocore inspects the signatures of more than a hundred handlers, which takes a tenth of a session's time.
+    """
     inspected = hooks.accepts_kwargs
 
     def accepts_kwargs(handler: Any) -> bool:

@@ -171,8 +171,8 @@ class _Setup:
         core: Any = None
         with contextlib.suppress(Exception):
             core = getattr(boto_session(), "_session", None) if boto_session else None
-        # Without the user's session, a new one reads the same environment and files. It calls nothing, so it needs no
-        # event handlers, whose registration takes most of the time.
+        # Without the user's session, a new one reads the same environment and files. It sends no request, and so needs
+        # no event handlers. Their registration takes most of the time.
         core = core or botocore.session.Session(include_builtin_handlers=False)
         values: dict[str, Any] = {"profiles": {}}
         with contextlib.suppress(Exception):

@@ -273,7 +273,7 @@ class RangedDownload:
 
 
 def write_block(file: BinaryIO, block: bytes | memoryview) -> None:
-    """Write to a file."""
+    """Write to a file. An error is final, as in `_final_errors`."""
     with _final_errors():
         file.write(block)
 
@@ -290,7 +290,7 @@ def _final_errors() -> Iterator[None]:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file beside the path. It gets the path's name at the end, and is removed after an error."""
-    with _temporary_name(path) as temporary, open(temporary, "x+b") as file:  # noqa: PTH123 - a name, as below
+    with _temporary_name(path) as temporary, open(temporary, "x+b") as file:  # noqa: PTH123 - a name, as in `_temporary_name`
         yield file
 
 
@@ -300,14 +300,14 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a small file, which gets its name when it is complete.
 
-    It calls the operating system itself, for the reason that `SourceFile` has.
+    It uses no file object, for speed: see `processing.staging.source_file`.
     """
     with _temporary_name(path) as temporary:
         descriptor = os.open(temporary, _NEW_FILE, 0o666)
         try:
             with _final_errors():
                 written = os.write(descriptor, content)
-                while written < len(content):  # it may take a part, as on a disk that is nearly full
+                while written < len(content):  # the system may write only a part, as on a disk that is nearly full
                     written += os.write(descriptor, content[written:])
         finally:
             os.close(descriptor)
@@ -315,9 +315,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _temporary_name(path: Path) -> Iterator[str]:
-    """Yield the name of a new file beside the path. The file gets the path's name at the end.
+    """Yield a name beside the path. The caller makes the file and closes it.
 
-    It is removed after an error.
+    Then the file gets the path's name. After an error it is removed.
     """
     # Names are text: with paths, 2,000 small files took a tenth longer.
     temporary = f"{path.parent}{os.sep}.{secrets.token_hex(8)}.part"

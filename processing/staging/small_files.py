@@ -44,8 +44,8 @@ over a round trip of 30 ms. Further ones would only wait for the CPU.
 OBSTORE_REQUESTS = 200
 """Requests in flight with obstore.
 
-Each has a thread, and threads that wake up at once wait for each other. With 256, 2,000 files of 8 KB take a tenth more
-time and CPU time; with 160, the latency of the answers shows.
+Each has a thread, and threads that wake up at once wait for each other. With 256, 2,000 files of 8 KB take a tenth
+longer. With 160, the latency shows.
 """
 
 # For a few files nothing is prepared that does not pay off, which saves a warm `run()` 1 ms. botocore sends 16 files in
@@ -174,7 +174,7 @@ class SmallFiles:
         obstore, target = self._usable_obstore(), upload.target
         if obstore is not None and not upload.extra and obstore.has_route(target.bucket, target.key):
             return self._try(lambda: obstore.put(upload, content), on_failure) is not None
-        template = self._template("PutObject", params())
+        template = self._template("PutObject", params)
         return template is not None and self._try(lambda: template.put(target.key, content), on_failure) is not None
 
     def get(self, listed: ListedObject, params: Mapping[str, Any], on_failure: OnFailure) -> bytes | None:
@@ -188,7 +188,7 @@ class SmallFiles:
         obstore, bucket = self._usable_obstore(), params["Bucket"]
         if obstore is not None and params.keys() <= _PLAIN_GET and obstore.can_verify(bucket, listed):
             return self._try(lambda: obstore.get(bucket, listed), on_failure)
-        template = self._template("GetObject", params)
+        template = self._template("GetObject", lambda: params)
         return None if template is None else self._try(lambda: template.get(listed.key, SMALL_FILE), on_failure)
 
     def _learn(self, operation: str, params: Mapping[str, Any], kind: str | None, request: Any) -> None:
@@ -203,10 +203,10 @@ class SmallFiles:
     def _usable_obstore(self) -> ObstoreClient | None:
         return self._obstore if self._failed_in_a_row < _MAX_FAILURES else None
 
-    def _template(self, operation: str, params: Mapping[str, Any]) -> RequestTemplate | None:
+    def _template(self, operation: str, params: Callable[[], Mapping[str, Any]]) -> RequestTemplate | None:
         if not self._templates or self._failed_in_a_row >= _MAX_FAILURES:
             return None
-        kind = template_key(operation, params)
+        kind = template_key(operation, params())
         found = None if kind is None else self._templates.get(kind)
         return found if found is not None and found.client is self._api.client("s3") else None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
+import stat
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -15,14 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 class SourceFile:
     """A file to be uploaded. A change of it while it is open is an error. A context manager.
 
-    It calls the operating system itself. A file object of Python's makes further calls, and at each call the threads of
-    a transfer wait for each other: with file objects, 2,000 small files take a fifth longer with obstore.
+    It calls the operating system itself. A Python file object makes more calls, and at each call the threads of a
+    transfer wait for each other. With file objects, obstore takes a fifth longer for 2,000 small files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,18 +35,28 @@ class SourceFile:
         self._descriptor = os.open(self._path, _OPEN_FLAGS)
         try:
             self._status = os.fstat(self._descriptor)
+            self._check_kind()
         except BaseException:
-            os.close(self._descriptor)
+            self._close()
             raise
         self.size = self._status.st_size
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        os.close(self._descriptor)
+        self._close()
+
+    def _check_kind(self) -> None:
+        if stat.S_ISDIR(self._status.st_mode):  # which the system opens for reading, too
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self._path))
+
+    def _close(self) -> None:
+        # The number may belong to another file from now on, and a late read must not get that one's bytes.
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
     def content(self) -> bytes:
         """Return the whole file."""
-        wanted = self.size + 1  # one more, to notice that the file has grown
+        wanted = self.size + 1  # one more: the system may report too small a size, as for files in /proc
         content = os.read(self._descriptor, wanted)
         while len(content) < self.size and (rest := os.read(self._descriptor, wanted - len(content))):
             content += rest
