@@ -290,7 +290,7 @@ def _final_errors() -> Iterator[None]:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file beside the path. It gets the path's name at the end, and is removed after an error."""
-    with _temporary_name(path) as temporary, open(temporary, "x+b") as file:  # noqa: PTH123 - a name, as in `_temporary_name`
+    with _temporary_name(path) as temporary, open(temporary, "x+b") as file:  # noqa: PTH123 - a name
         yield file
 
 
