@@ -263,8 +263,8 @@ class _Run:
             return
         reason = self._should_stop()
         longest = self._limits.max_runtime
-        if reason is None and longest is not None:
-            if self._group and now >= self._started + longest:
+        if reason is None and longest is not None and self._group:  # the time counts from the program's start
+            if now >= self._started + longest:
                 reason = TIMED_OUT
             else:
                 self._next_check = min(self._next_check, self._started + longest)
@@ -320,6 +320,7 @@ class _Run:
     def _set_group(self, group: int) -> None:
         self._group = group
         self._started = time.monotonic()
+        self._next_check = 0.0  # the time limit may end before the next tick
         self._on_start(group)
 
     def _on_end(self, fd: int) -> None:
@@ -327,8 +328,10 @@ class _Run:
         self._ended = True
 
     def _on_wake(self, fd: int) -> None:
-        os.read(fd, _READ_SIZE)
-        self._next_check = 0.0
+        if os.read(fd, _READ_SIZE):
+            self._next_check = 0.0
+        else:  # its writer has ended: it would stay readable for ever
+            self._selector.unregister(fd)
 
     def _add(self, fd: int, messages: List[str]) -> None:
         if not messages:

@@ -2,7 +2,8 @@
  *
  * The binary unpacks itself below TMPDIR, twice: once for staticx, once for PyInstaller. Both remove their files at a
  * normal end only. So the launcher gives them a folder of their own. It removes the folder at the end. A second
- * process, the cleaner, removes it if the launcher is killed.
+ * process, the cleaner, removes it if the launcher is killed. The cleaner also makes the folder: so there is no moment
+ * in which the folder exists, and nobody would remove it.
  *
  * The file is: this program, the binary, and a trailer with a mark and the binary's size.
  */
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -41,6 +43,11 @@ static char folder[PATH_MAX], binary[PATH_MAX + 8];
 struct trailer {
     char mark[8];
     uint64_t size;
+};
+
+/* What the cleaner sends to the launcher: the name of the folder, or why there is none. */
+struct report {
+    char folder[PATH_MAX], fault[PATH_MAX + 128];
 };
 
 static void fail(const char *what, const char *remedy)
@@ -93,30 +100,30 @@ static int write_binary(int self, off_t place, uint64_t left)
     return target >= 0 && left == 0;
 }
 
-static void make_folder(void)
+/* Make the folder, or say why it cannot be used. */
+static void make_folder(struct report *report)
 {
     const char *parent = getenv("TMPDIR");
-    const char *remedy = "mount a writable /tmp, or name another folder in TMPDIR";
-    char text[PATH_MAX + 128];
     struct statvfs disk;
     if (parent == NULL || *parent == '\0')
         parent = "/tmp";
     snprintf(folder, sizeof folder, "%s/processing-shim-XXXXXX", parent);
     if (mkdtemp(folder) == NULL) {
-        snprintf(text, sizeof text, "the folder %s cannot be written to (%s)", parent, strerror(errno));
-        fail(text, remedy);
+        snprintf(report->fault, sizeof report->fault, "the folder %s cannot be written to (%s)", parent, strerror(errno));
+        folder[0] = '\0';
+        return;
     }
-    snprintf(binary, sizeof binary, "%s/shim", folder);
+    memcpy(report->folder, folder, sizeof folder);
     if (statvfs(folder, &disk) != 0)
         return;
     if (disk.f_flag & ST_NOEXEC)
-        snprintf(text, sizeof text, "the folder %s is mounted noexec", parent);
+        snprintf(report->fault, sizeof report->fault, "the folder %s is mounted noexec", parent);
     else if ((uint64_t)disk.f_bavail * disk.f_frsize < NEEDED_BYTES)
-        snprintf(text, sizeof text, "the folder %s has less than %llu MB of space", parent, NEEDED_BYTES >> 20);
+        snprintf(report->fault, sizeof report->fault, "the folder %s has less than %llu MB of space", parent,
+                 NEEDED_BYTES >> 20);
     else
         return;
     rmdir(folder);
-    fail(text, remedy);
 }
 
 /* Return whether a process is the shim's guard. */
@@ -131,9 +138,10 @@ static int is_guard(long pid)
     return count >= (ssize_t)strlen(GUARD) && strncmp(name, GUARD, strlen(GUARD)) == 0;
 }
 
-/* Kill the processes whose program is in the folder. */
-static void kill_unpacked(int spare_guard)
+/* Kill the processes whose program is in the folder, and return their number. */
+static int kill_unpacked(int spare_guard)
 {
+    int killed = 0;
     DIR *processes = opendir("/proc");
     struct dirent *entry;
     char path[64 + NAME_MAX], program[PATH_MAX];
@@ -146,28 +154,60 @@ static void kill_unpacked(int spare_guard)
         ssize_t count = readlink(path, program, sizeof program - 1);
         if (count > (ssize_t)length && strncmp(program, folder, length) == 0 && program[length] == '/' &&
             !(spare_guard && is_guard(pid)))
-            kill(pid, SIGKILL);
+            killed += kill(pid, SIGKILL) == 0;
     }
     if (processes != NULL)
         closedir(processes);
+    return killed;
 }
 
-/* Wait until the launcher has gone, and remove the folder if it is still there. */
-static void clean_up(int launcher)
+/* Make the folder, wait until the launcher has gone, and remove the folder if it is still there. */
+static void keep_clean(int launcher)
 {
     char byte;
+    struct report report = {0};
     struct timespec pause = {0, 20 * 1000 * 1000};
     setsid();
     for (int number = 0; number < 3; number++)
-        close(number);
+        if (number != launcher) /* the shim may have been started without these descriptors */
+            close(number);
+    make_folder(&report);
+    send(launcher, &report, sizeof report, MSG_NOSIGNAL);
     while (read(launcher, &byte, 1) < 0 && errno == EINTR)
         ;
-    for (int attempt = 0; attempt < ATTEMPTS && access(folder, F_OK) == 0; attempt++) {
-        kill_unpacked(attempt < GUARD_ATTEMPTS);
+    int there = access(folder, F_OK) == 0;
+    for (int attempt = 0; attempt < ATTEMPTS && there; attempt++) {
+        int killed = kill_unpacked(attempt < GUARD_ATTEMPTS);
         remove_folder();
         nanosleep(&pause, NULL);
+        /* A process that was killed may have started another one just before. */
+        there = killed > 0 || access(folder, F_OK) == 0;
     }
     _exit(0);
+}
+
+/* Start the cleaner, and wait for the folder. Return the channel whose end tells the cleaner to clean up. */
+static int start_cleaner(void)
+{
+    int channel[2];
+    struct report report;
+    pid_t cleaner = -1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) == 0)
+        cleaner = fork();
+    if (cleaner < 0)
+        return -1;
+    if (cleaner == 0) {
+        close(channel[1]);
+        keep_clean(channel[0]);
+    }
+    close(channel[0]);
+    if (recv(channel[1], &report, sizeof report, 0) != sizeof report)
+        return -1;
+    if (report.fault[0] != '\0')
+        fail(report.fault, "mount a writable /tmp, or name another folder in TMPDIR");
+    memcpy(folder, report.folder, sizeof folder);
+    snprintf(binary, sizeof binary, "%s/shim", folder);
+    return channel[1];
 }
 
 static void run_binary(int self, off_t place, uint64_t size, char **arguments, const sigset_t *mask)
@@ -206,32 +246,21 @@ int main(int count, char **arguments)
 {
     (void)count;
     sigset_t signals, mask;
-    int channel[2];
     off_t place;
     uint64_t size;
     int self = open_self(&place, &size);
-    make_folder();
     sigfillset(&signals);
     sigprocmask(SIG_BLOCK, &signals, &mask);
-    pid_t child = -1;
-    if (pipe2(channel, O_CLOEXEC) == 0) {
-        pid_t cleaner = fork();
-        if (cleaner == 0) {
-            close(channel[1]);
-            close(self);
-            clean_up(channel[0]);
-        }
-        if (cleaner > 0)
-            child = fork();
-    }
+    int cleaner = start_cleaner();
+    pid_t child = cleaner < 0 ? -1 : fork();
     if (child < 0) {
-        remove_folder();
+        if (cleaner >= 0)
+            remove_folder();
         fail("no process can be started", "allow the container more processes");
     }
     if (child == 0)
         run_binary(self, place, size, arguments, &mask);
     close(self);
-    close(channel[0]);
     int code = wait_for(child, &signals);
     remove_folder();
     return code;

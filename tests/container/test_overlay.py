@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,19 @@ from processing.container import overlay
 from wheels import make_wheel
 
 
+@pytest.fixture(scope="module")
+def user_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's environment, with the first version of a package."""
+    folder = tmp_path_factory.mktemp("user")
+    install(over(Path(sys.executable), folder / "below"), wheel(folder, "1.0"))
+    return folder / "below"
+
+
 @pytest.fixture
-def below(tmp_path: Path) -> Path:
-    """The user's environment, with the first version of a package; returns its interpreter."""
-    python = over(Path(sys.executable), tmp_path / "below")
-    install(python, wheel(tmp_path, "1.0"))
-    return python
+def below(user_environment: Path, tmp_path: Path) -> Path:
+    """A copy of the user's environment, which a test may change; returns its interpreter."""
+    shutil.copytree(user_environment, tmp_path / "below", symlinks=True)
+    return tmp_path / "below" / "bin" / "python"
 
 
 def over(python: Path, folder: Path) -> Path:
@@ -32,7 +40,8 @@ def wheel(folder: Path, version: str) -> Path:
 
 
 def install(python: Path, *what: Path | str) -> str:
-    command = [str(python), "-m", "pip", "install", "--no-index", "--disable-pip-version-check", *map(str, what)]
+    options = ["--no-index", "--disable-pip-version-check", "--no-warn-conflicts"]
+    command = [str(python), "-m", "pip", "install", *options, *map(str, what)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

@@ -62,6 +62,32 @@ def test_the_time_limit_is_kept() -> None:
     assert time.monotonic() - started < 10
 
 
+def test_the_time_limit_counts_from_the_start_of_the_program() -> None:
+    """A sandbox that starts for longer than the limit is not asked about without a pause, and its program is ended."""
+    report = os.pipe()
+    read, write = os.pipe()
+    asked: list[str] = []
+    before_the_start: list[int] = []
+
+    def should_stop() -> None:
+        asked.append("")
+
+    def start(_: object) -> None:
+        before_the_start.append(len(asked))
+        os.write(write, b"\n")
+
+    code = (
+        f"import json, os, time\nprint('up', flush=True)\nos.read({read}, 1)\n"
+        f"os.write({report[1]}, json.dumps({{'child-pid': os.getpid()}}).encode())\ntime.sleep(60)"
+    )
+    program = Program([sys.executable, "-c", code], {}, "/", report, inherited=(read,))
+    ended = run_program(program, start, RunLimits(tick=3600, grace=60, max_runtime=0), should_stop)
+    os.close(read)
+    os.close(write)
+    assert before_the_start == [1]
+    assert ended == ProgramExit(143, TIMED_OUT)
+
+
 def test_the_end_is_noticed_without_a_tick() -> None:
     """A long tick does not delay the end."""
     started = time.monotonic()
@@ -86,6 +112,28 @@ def test_a_wake_asks_for_a_stop_without_a_tick() -> None:
     os.close(read)
     os.close(write)
     assert ended == ProgramExit(143, "enough")
+
+
+def test_a_closed_wake_is_no_wake() -> None:
+    """A descriptor whose writer has ended does not ask for a stop again and again."""
+    wake, writer = os.pipe()
+    os.close(writer)
+    read, write = os.pipe()
+    asked: list[str] = []
+
+    def should_stop() -> None:
+        asked.append("")
+
+    def go(_: object) -> None:
+        os.write(write, b"\n")
+
+    code = f"import os\nprint('up', flush=True)\nos.read({read}, 1)"
+    program = Program([sys.executable, "-c", code], {}, "/", inherited=(read,), wake=wake)
+    ended = run_program(program, go, RunLimits(tick=3600), should_stop)
+    for descriptor in (wake, read, write):
+        os.close(descriptor)
+    assert ended == ProgramExit(0, None)
+    assert len(asked) == 1
 
 
 def test_a_survivor_in_its_own_session_does_not_hold_the_end(tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ STATIC = Path(os.environ.get("PROCESSING_TEST_SHIM", Path(__file__).parents[2] /
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 EXPIRY = "2100-01-01T00:00:00Z"
 ROLE = "arn:aws:iam::123456789012:role/service"
+# botocore asks a metadata server that refuses three times, a second apart.
+WITHOUT_PAUSES = """
+import runpy, sys, time
+time.sleep = lambda _: None
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 class Source(NamedTuple):
@@ -185,7 +192,8 @@ def test_refused_credentials_are_the_reason_of_a_failure(
 ) -> None:
     """A metadata server that refuses is named in the log."""
     variables = _variables("a wrong token", source, tmp_path)
-    done = _invoke(_command("zip file", zipapp), variables, s3, tmp_path)
+    python, *isolated, program = _command("zip file", zipapp)
+    done = _invoke([python, *isolated, "-c", WITHOUT_PAUSES, program], variables, s3, tmp_path)
     assert done.returncode == 1
     assert "Error when retrieving credentials from container-role" in done.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -163,14 +164,28 @@ def test_a_killed_shim_leaves_no_file_and_no_process(
     _until(lambda: not Path(f"/proc/{program}").exists())  # the guard ends it, and then itself
 
 
-@pytest.mark.parametrize("stage", ["processing-shim-*", "processing-shim-*/shim", "*/staticx-*", "*/_MEI*"])
+def test_a_kill_beside_the_first_file_leaves_no_file(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """No moment lies between the making of the folder and the start of the process that removes it."""
+    folder = tmp_path / "tmp"
+    for _ in range(30):
+        process = started("sleep", "0")
+        while not os.listdir(folder) and process.poll() is None:  # noqa: PTH208 - it has to be faster than the shim
+            pass
+        process.kill()
+        process.wait(PATIENCE)
+        _until(lambda: not any(folder.iterdir()))
+
+
+@pytest.mark.parametrize("stage", ["processing-shim-*/shim", "*/staticx-*", "*/_MEI*"])
 def test_a_kill_during_the_start_leaves_no_file(
     stage: str, started: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    """A kill at any moment of the start leaves no file either."""
+    """A kill at any later moment of the start leaves no file either."""
     folder = tmp_path / "tmp"
     process = started("sleep", "0")
-    _until(lambda: any(folder.glob(stage)) or process.poll() is not None)
+    _until(lambda: glob.glob(str(folder / stage)) or process.poll() is not None)  # noqa: PTH207 - no error if one goes
     process.kill()
     process.wait(PATIENCE)
     _until(lambda: not any(folder.iterdir()))

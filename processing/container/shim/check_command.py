@@ -41,11 +41,10 @@ def run_check(options: argparse.Namespace, words: List[str], settings: Settings,
         # The exception ends the program, and removes the container, on its way.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))
     if options.image is None:
-        target = _program_target(options, words, settings, environment)
         guard = Guard()
         guard.start()
         with contextlib.closing(guard):
-            return _check(target._replace(guard=guard), options, settings)
+            return _check(_program_target(options, words, settings, environment, guard), options, settings)
     word = "serve" if options.serve else "train" if options.train else ""
     words = words or ([word] if word else [])
     image = ImageOptions(options.image, options.client, words, options.env or (), options.model)
@@ -60,15 +59,19 @@ def _check(target: CheckTarget, options: argparse.Namespace, settings: Settings)
 
 
 def _program_target(
-    options: argparse.Namespace, words: List[str], settings: Settings, environment: Mapping[str, str]
+    options: argparse.Namespace,
+    words: List[str],
+    settings: Settings,
+    environment: Mapping[str, str],
+    guard: Guard,
 ) -> CheckTarget:
     argv = find_command(words, settings)
     if options.serve:
         _require_free(settings.port)
-    program = ShimProgram(argv, settings, environment, Log(settings.log_level)).make_program()
+    program = ShimProgram(argv, settings, environment, Log(settings.log_level), guard=guard).make_program()
     outputs = [] if options.serve else [Path(settings.output_path)]
     port = settings.port
-    return CheckTarget(shlex.join(argv), "", program, listeners_of, port, lambda: port, outputs)
+    return CheckTarget(shlex.join(argv), "", program, listeners_of, port, lambda: port, outputs, guard)
 
 
 def _check_options(options: argparse.Namespace, settings: Settings) -> None:

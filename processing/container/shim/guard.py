@@ -7,6 +7,7 @@ orphan. A signal for the death of a parent (PR_SET_PDEATHSIG) would reach the pr
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import threading
@@ -25,6 +26,11 @@ class Guard:
         self._process = 0
         self._pipe = -1
 
+    @property
+    def active(self) -> bool:
+        """True from the start of the process to its end."""
+        return bool(self._process)
+
     def start(self) -> None:
         """Start the process, unless this is the first process of a container, or has threads.
 
@@ -32,7 +38,7 @@ class Guard:
         """
         if os.getpid() == 1 or threading.active_count() > 1:
             return
-        read, self._pipe = os.pipe()
+        read, self._pipe = map(_above_standard, os.pipe())
         try:
             with warnings.catch_warnings():
                 # Threads of C libraries, as in tests, are no danger: the new process makes system calls alone.
@@ -50,6 +56,13 @@ class Guard:
         os.close(read)
         self._process = process
 
+    def watch_this_process(self) -> None:
+        """Name the present process, which becomes the program and leads its group."""
+        # It has the program's signals already: if someone has killed the guard, the pipe would end it.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        self.watch(os.getpid())
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
     def watch(self, group: int) -> None:
         """Name the process group to kill; 0 for no program."""
         if self._process:
@@ -64,6 +77,15 @@ class Guard:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._process, 0)
             self._process = 0
+
+
+def _above_standard(descriptor: int) -> int:
+    """Return the descriptor under a number above 2: the new process of the program has its own files at the others."""
+    if descriptor > 2:
+        return descriptor
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return moved
 
 
 def _wait(pipe: int) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from collections import deque
-from typing import Any, Deque, List, Optional, TextIO, Tuple
+from typing import Any, Deque, Dict, List, Optional, TextIO, Tuple
 
 from processing.container.lines import split_text
 
@@ -34,7 +34,8 @@ class Log:
     ) -> None:
         self._lowest = _LEVELS.get(level, 20)
         self._json = form == "json"
-        self._streams = {"stdout": stdout or sys.stdout, "stderr": stderr or sys.stderr}
+        # Python has no stream for a descriptor that was closed before its start.
+        self._streams: Dict[str, Optional[TextIO]] = {"stdout": stdout or sys.stdout, "stderr": stderr or sys.stderr}
         self._lock = threading.Lock()
 
     def write(self, level: str, message: str, task: Optional[str] = None, *, internal: bool = True) -> None:
@@ -71,6 +72,8 @@ class Log:
 
     def _write(self, lines: List[str], source: str) -> None:
         stream = self._streams[source]
+        if stream is None:
+            return
         data = "".join(line + "\n" for line in lines)
         try:
             with self._lock:

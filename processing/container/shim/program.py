@@ -151,12 +151,17 @@ class ShimProgram:
         return STOPPED if self._should_stop() else None
 
     def _preexec(self) -> Optional[Callable[[], None]]:
-        """Return a function for the new process that limits its memory and gives up root; None without need."""
+        """Return a function for the new process that limits its memory and gives up root; None without need.
+
+        It also names the process to the guard: a kill of the shim just after the start must not leave the program.
+        """
         limit, user, extra = self._settings.memory_mb << 20, self.user, self._settings.extra_groups
-        if not limit and user is None:
+        guard = self._guard
+        if not limit and user is None and not guard.active:
             return None
 
         def preexec() -> None:
+            guard.watch_this_process()
             if limit:
                 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
             if user is not None:

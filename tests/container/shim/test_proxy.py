@@ -229,7 +229,7 @@ def test_a_broken_stream_is_not_a_whole_one(behind: Callable[..., Any]) -> None:
 )
 def test_failures_have_a_status_and_a_reason(route: str, status: int, text: str, behind: Callable[..., Any]) -> None:
     """A program that gives no answer is 502, one that takes too long 504."""
-    with behind(route, seconds=0.3) as proxy:
+    with behind(route, seconds=0.3 if route == "/silent" else 30) as proxy:
         answer = proxy.invoke()
         assert answer.status == status
         if route == "/die":
@@ -268,10 +268,10 @@ def test_a_client_that_goes_ends_its_request(behind: Callable[..., Any]) -> None
             with connection.getresponse() as answer:
                 answer.read1(100)
                 assert proxy.invoke(b"", chosen).status == 429
-        while (status := proxy.invoke(b"", chosen).status) == 429:
-            pass
-        assert status == 201
-        assert proxy.invoke(b"", chosen).status == 201
+        for _ in range(2):
+            while (status := proxy.invoke(b"", chosen).status) == 429:
+                pass  # the place of an invocation is free a moment after its answer
+            assert status == 201
 
 
 def test_an_invocation_that_waits_is_not_slow(behind: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
