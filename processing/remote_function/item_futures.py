@@ -131,7 +131,7 @@ class ItemsFuture(RemoteFuture[list[Any]]):
                 return
             for record in records:
                 if record.kind == VALUE:
-                    self._items[record.call] = record
+                    self._items.setdefault(record.call, record)  # a second delivery finds an item that is loaded
                 else:
                     self._failure = record
             self._changed.notify_all()
@@ -192,5 +192,6 @@ class CallsFuture(ItemsFuture):
     def _deliver(self, job_name: str, records: list[SegmentEntry]) -> None:
         del job_name  # it is never started again here
         with self._changed:
-            self._items.update({record.call: record for record in records})
+            for record in records:
+                self._items.setdefault(record.call, record)
             self._changed.notify_all()

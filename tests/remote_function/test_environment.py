@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,7 +85,10 @@ class Image(NamedTuple):
     def _variables(temporary: Path, variables: Mapping[str, str]) -> dict[str, str]:
         known = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_", "PYTHON"))}
         known["PATH"] = "/usr/bin:/bin"
-        return {**known, "TMPDIR": str(temporary), "PIP_NO_INDEX": "1", "UV_OFFLINE": "1", **variables}
+        # pip compares all packages of this machine's Python with each other, for a warning: most of its time. pip's
+        # word for an option that begins with "no" is "false".
+        quick = {"PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "PIP_NO_WARN_CONFLICTS": "false"}
+        return {**known, "TMPDIR": str(temporary), **quick, **variables}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +107,7 @@ def image_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-I", overlay.__file__, root / "python"], check=True)
     python = root / "python" / "bin" / "python"
     install = [str(python), "-m", "pip", "install", "-q", "--no-index", "--disable-pip-version-check"]
-    subprocess.run([*install, str(make_wheel(root, "lower", "1.0"))], check=True)
+    subprocess.run([*install, "--no-warn-conflicts", str(make_wheel(root, "lower", "1.0"))], check=True)
     return python
 
 
@@ -302,8 +306,10 @@ _WHERE = "import os, sys; print(os.environ['CONDA_DEFAULT_ENV'], sys.prefix)"
 
 @pytest.fixture
 def conda(tmp_path: Path) -> Path:
-    """The folder of a program in the place of conda, whose environment is `environment` beside it."""
+    """The folder of a program in the place of conda, whose environment, with pip, is `environment` beside it."""
     venv.create(tmp_path / "environment", with_pip=False, symlinks=True)
+    (packages,) = (tmp_path / "environment").glob("lib/python*/site-packages")
+    (packages / "pip.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     (tmp_path / "environment" / "conda-meta").mkdir()
     (tmp_path / "environment" / "conda-meta" / "numpy-2.0-h1.json").touch()
     (tmp_path / "programs").mkdir()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.container.remote import packing
-from processing.container.remote.segments import LAST, SegmentWriter
+from processing.container.remote.segments import LAST, SegmentEntry, SegmentWriter
 from processing.container.remote.worker import VALUE
 from processing.exceptions import ConfigurationError, DeserializationError, RemoteFunctionError
 from processing.remote_function import RemoteExecutor, get_future, remote
+from processing.remote_function.mapping.results import SegmentReader
 from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
@@ -206,3 +207,21 @@ def test_items_come_in_an_async_for(local_session: LocalSession) -> None:
         asyncio.run(receive())
     assert received == [0, 1]
     assert asyncio.run(anext(function(mark))) == 0
+
+
+def make_lists() -> Iterator[list[int]]:
+    """Yield two lists."""
+    yield [0]
+    yield [1]
+
+
+def test_a_second_delivery_keeps_loaded_items(local_session: LocalSession) -> None:
+    """Items whose segment is read by two threads are loaded once: a caller may hold and change one already."""
+    function: Any = remote(make_lists, instance_type="local", sagemaker_session=local_session)
+    future: Any = function.submit()
+    loaded = future.result()
+    assert loaded == [[0], [1]]
+    again: list[SegmentEntry] = []
+    SegmentReader(future.job, again.extend).read_rest(future.job.describe())
+    future._deliver(future.job.job_name, again)
+    assert all(before is after for before, after in zip(loaded, future.items(), strict=True))

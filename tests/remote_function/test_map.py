@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing import ConfigurationError, RemoteFunctionError, SerializationError
+from processing import ConfigurationError, LocalSession, RemoteFunctionError, SerializationError
+from processing.local.transports.in_process import identify
 from processing.remote_function import get_future, list_futures, remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from processing import LocalSession
+    from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+
+    from processing.testing import Transport
 
 
 def _jobs(session: LocalSession) -> int:
@@ -145,6 +148,51 @@ def test_cancelled_calls_stop_the_job(local_session: LocalSession) -> None:
     assert futures.job.wait(logs=False, on_stop="return").status == "Stopped"
     assert len(futures[1:]) == 2
     assert "3 of 3 calls done" in repr(futures)
+
+
+class CancellingTransport:
+    """A transport that cancels a map while its second job is started."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.futures: list[Any] = []
+        self.known = threading.Event()
+        self._transport = transport
+        self._starts = 0
+
+    def send(self, request: AWSPreparedRequest) -> AWSResponse:
+        if identify(request)[1] == "CreateProcessingJob":
+            self._starts += 1
+            if self._starts == 2:
+                assert self.known.wait(60)
+                assert all(futures.cancel() for futures in self.futures)
+        return self._transport.send(request)
+
+
+def test_a_job_that_starts_while_the_map_is_cancelled_is_stopped(tmp_path: Path) -> None:
+    """A job that replaces a lost one does not run calls that nobody waits for."""
+    transports: list[CancellingTransport] = []
+
+    def wrap(transport: Transport) -> Transport:
+        transports.append(CancellingTransport(transport))
+        return transports[-1]
+
+    @remote(instance_type="local", sagemaker_session=LocalSession(tmp_path, tick=0.01, transport=wrap))
+    def call(mark: Path) -> None:
+        import signal
+        import time
+
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+
+    futures = call.submit_map([tmp_path / "mark"], workers=1, retries=1)
+    (transport,) = transports
+    transport.futures.append(futures)
+    transport.known.set()
+    assert futures.shown.wait(180)
+    assert [job.status for job in futures.jobs] == ["Failed", "Stopped"]
+    assert futures[0].cancelled()
 
 
 def test_results_come_early_and_in_order_of_their_ends(local_session: LocalSession) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import logging
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from processing.job.job import ProcessingJob
     from processing.testing import FaultInjector
 
+PATIENCE = 180.0
 LARGE = 1 << 20
 """A result of this size is a segment of its own."""
 
@@ -219,6 +221,35 @@ def test_an_early_result_needs_the_digest_in_the_log(
         store.put("algo-1/000001", genuine)
     assert reader.read(*found)
     assert len(records) == 1
+
+
+def test_the_rest_includes_a_segment_whose_delivery_goes_on(
+    finished_maps: tuple[LocalSession, list[ProcessingJob]],
+) -> None:
+    """The end of a job delivers a segment again that an early reader still unpickles, so its calls are not lost."""
+    session, (job, _) = finished_maps
+    digest = hashlib.sha256(Store(session, job).get(f"algo-1/{LAST}")).hexdigest()
+    begun, go = threading.Event(), threading.Event()
+    delivered: set[int] = set()
+
+    def deliver(records: list[SegmentEntry]) -> None:
+        if threading.current_thread() is early:
+            begun.set()
+            assert go.wait(PATIENCE)
+        delivered.update(record.call for record in records)
+
+    reader = SegmentReader(job, deliver)
+    early = threading.Thread(target=reader.read, args=("algo-1", LAST, digest))
+    early.start()
+    try:
+        assert begun.wait(PATIENCE)
+        reader.read_rest(job.describe())
+        assert delivered == {0, 1, 2}
+    finally:
+        go.set()
+        early.join(PATIENCE)
+    assert reader.read("algo-1", LAST, digest)
+    assert not reader.problems
 
 
 def _broken_session(home: Path) -> tuple[LocalSession, FaultInjector]:

@@ -135,16 +135,16 @@ def test_the_error_names_how_the_worker_ended(tmp_path: Path) -> None:
 def test_a_call_has_a_time_limit(tmp_path: Path) -> None:
     """A call that takes longer than `timeout` ends with its children, and the others are not affected."""
     function = "def call(n):\n    if n == 1:\n        time.sleep(600)\n    return n"
-    run = Run(tmp_path, function, 6, workers=2, timeout=0.3, chunksize=3)
+    run = Run(tmp_path, function, 6, workers=2, timeout=2, chunksize=3)
     assert run.kinds() == [TIMEOUT if n == 1 else VALUE for n in range(6)]
-    assert "0.3 seconds" in run.outcomes[1][1]
+    assert "2 seconds" in run.outcomes[1][1]
     assert run.started == Counter(range(6))
 
 
 RETRIED = {
     "an exception of the classes": ("raise KeyError(n)", ERROR, {}),
     "a death": ("os._exit(1)", KILLED, {}),
-    "a time-out": ("time.sleep(600)", TIMEOUT, {"timeout": 0.2}),
+    "a time-out": ("time.sleep(600)", TIMEOUT, {"timeout": 1.0}),
 }
 
 
@@ -161,7 +161,7 @@ def test_retries_are_counted(tmp_path: Path, end: str, kind: int, limits: dict[s
 NOT_RETRIED = {
     "another exception": ("raise ValueError(n)", {}),
     "a death": ("os._exit(1)", {"retry_killed": False}),
-    "a time-out": ("time.sleep(600)", {"timeout": 0.2, "retry_timeout": False}),
+    "a time-out": ("time.sleep(600)", {"timeout": 1.0, "retry_timeout": False}),
 }
 
 

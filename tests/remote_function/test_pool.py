@@ -31,7 +31,7 @@ from processing.container.remote.channel import signature
 from processing.container.remote.worker import VALUE
 from processing.models import NetworkConfig
 from processing.remote_function import get_future, remote
-from processing.remote_function.pool import RemotePool, leftovers
+from processing.remote_function.pool import RemotePool, leftovers, queues
 from processing.request.s3_uri import S3Uri
 from processing.testing import FaultInjector
 
@@ -94,7 +94,7 @@ def test_calls_share_one_job(pool: RemotePool) -> None:
     assert len(_jobs(_session(pool))) == 1
 
 
-def test_map_takes_an_endless_generator(pool: RemotePool) -> None:
+def test_map_takes_an_endless_generator(pool: RemotePool, tmp_path: Path) -> None:
     """`map` reads a bounded number of elements ahead, and yields the results in order."""
     read = []
 
@@ -109,8 +109,14 @@ def test_map_takes_an_endless_generator(pool: RemotePool) -> None:
     assert len(read) <= 38
     squares.close()  # type: ignore[attr-defined]
     assert list(pool.map(lambda x, y: x + y, [1, 2], [3, 4, 5])) == [4, 6]
+
+    def wait_for(path: Path) -> None:
+        while not path.exists():
+            time.sleep(0.01)
+
     with pytest.raises(TimeoutError):
-        list(pool.map(time.sleep, [1], timeout=0.05))
+        list(pool.map(wait_for, [tmp_path / "go"], timeout=0.05))
+    (tmp_path / "go").touch()
 
 
 def test_large_values_travel_through_s3_once(pool: RemotePool) -> None:
@@ -236,13 +242,29 @@ def test_an_idle_pool_ends_and_starts_again(local_session: LocalSession) -> None
         pool.submit(abs, -3)
 
 
-def test_a_pool_whose_job_is_stopped_fails_its_calls(local_session: LocalSession) -> None:
+def test_a_pool_may_end_as_soon_as_it_is_idle(local_session: LocalSession) -> None:
+    """With `idle=0` each call that finds no job starts one, and has its result."""
+    with RemotePool(idle=0, workers=1, instance_type="local", sagemaker_session=local_session) as pool:
+        assert [pool.submit(abs, -number).result(PATIENCE) for number in range(2)] == [0, 1]
+
+
+def test_a_pool_whose_job_is_stopped_fails_its_calls(local_session: LocalSession, tmp_path: Path) -> None:
     """A call that a host had gets the job's error; the calls that none had go to another job."""
+    begun = tmp_path / "begun"
+
+    def begin(mark: Path) -> None:
+        mark.touch()
+        time.sleep(600)
+
     with RemotePool(workers=1, instance_type="local", sagemaker_session=local_session) as pool:
         assert pool.submit(abs, -1).result(PATIENCE) == 1
-        futures: list[Future[Any]] = [pool.submit(time.sleep, 600)]
+        futures: list[Future[Any]] = [pool.submit(begin, begun)]
         futures += [pool.submit(abs, -number) for number in range(4)]
         assert pool.job is not None
+        deadline = time.monotonic() + PATIENCE
+        while not begun.exists():
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.01)
         pool.job.stop()
         assert isinstance(futures[0].exception(PATIENCE), RemoteFunctionError)
         others = [future.exception(PATIENCE) for future in futures[1:]]
@@ -307,6 +329,16 @@ def test_a_closed_pool_leaves_nothing_behind(local_session: LocalSession) -> Non
         assert _left_behind(local_session) == []
 
 
+def test_a_pool_that_was_idle_leaves_nothing_behind(local_session: LocalSession) -> None:
+    """The large values stay for later calls after an idle end, and go when the pool is closed."""
+    pool = RemotePool(idle=0, workers=1, instance_type="local", sagemaker_session=local_session)
+    assert pool.submit(len, bytes(300_000)).result(PATIENCE) == 300_000
+    pool._jobs[0].join()
+    assert len(_left_behind(local_session)) == 1
+    pool.shutdown()
+    assert _left_behind(local_session) == []
+
+
 def test_a_new_pool_removes_what_dead_ones_have_left(tmp_path: Path) -> None:
     """Queues and objects of pools that can no longer run go; those of younger pools and of other programs stay."""
     session = LocalSession(tmp_path / "engine", tick=0.01)
@@ -340,10 +372,11 @@ def test_an_image_without_boto3_is_named(local_session: LocalSession, tmp_path: 
 FAULTS = ["throttle", "error500", "reset_before", "reset_after", "truncate", "double"]
 
 
-def test_no_call_is_lost_or_run_twice_on_a_bad_network(tmp_path: Path) -> None:
+def test_no_call_is_lost_or_run_twice_on_a_bad_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With faults on each call to SQS, every call has its value and was run once."""
     from processing.aws.retry import RetryPolicy
 
+    monkeypatch.setattr(queues, "_VISIBILITY", "1")  # the seconds until a message with a lost answer comes again
     faults = FaultInjector(seed=5)
     policy = RetryPolicy(base=0.001, cap=0.01)
     session = LocalSession(tmp_path / "engine", tick=0.01, transport=faults.wrap, retry_policy=policy)

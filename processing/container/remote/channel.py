@@ -7,6 +7,7 @@ of the image. A message is deleted before its call runs, so a call that is deliv
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import hmac
@@ -14,12 +15,16 @@ import importlib
 import json
 import os
 import pickle
+import queue
 import signal
 import struct
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+
+from .call import RETURNING
+from .worker import ERROR
 
 if TYPE_CHECKING:
     import socket
@@ -33,7 +38,11 @@ _BATCH_BYTES = 256 * 1024
 _HEAD = struct.Struct(">Q")
 _GONE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 _PAUSE_SECONDS = 1.0
-"""The pause after a failed call to SQS, which boto3 has already repeated."""
+"""The pause after a failed call to SQS or S3, which boto3 has already repeated."""
+_UPLOADS = 3
+"""The attempts to upload a result. Other results wait meanwhile."""
+_LONGEST_PROBLEM = 1000
+"""The characters of the reason for a result that could not be uploaded."""
 
 CALL, OWNER_LIVES, CLOSE, ABANDON, NO_BOTO3 = "call", "heartbeat", "close", "abandon", "no boto3"
 """The kinds of frames to the host. They are a call, a sign of life of the owner, the end of the pool, its end by an
@@ -169,23 +178,37 @@ class _Channel:
         self._lock = threading.Lock()
         self._objects: Dict[str, str] = {}
         self._results: Optional[str] = None
+        self._bodies: queue.Queue[Optional[str]] = queue.Queue()
 
-    def receive_calls(self, queue: str) -> None:
+    def receive_calls(self, name: str) -> None:
         """Pass the messages of a queue to the host until the queue is gone."""
+        threading.Thread(target=self._receive, args=(name,), daemon=True).start()
+        for body in iter(self._bodies.get, None):
+            self._handle(json.loads(body))
+        self._pass((CLOSE, None))
+
+    def _receive(self, name: str) -> None:
+        """Receive messages, and pass a sign of life at once: a message may wait for the objects of earlier calls."""
         url: Optional[str] = None
         while True:
             try:
-                url = url or self._sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+                url = url or self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
                 messages = self._take(url)
             except Exception as error:  # noqa: BLE001 - botocore's are not importable here
                 if _code(error) in _GONE:
-                    self._pass((CLOSE, None))
+                    self._bodies.put(None)
                     return
                 print("remote function: SQS: %s" % (error,), file=sys.stderr)  # noqa: T201 - the job's log is stderr
                 time.sleep(_PAUSE_SECONDS)
                 continue
             for each in messages:
-                self._handle(json.loads(each["Body"]))
+                self._bodies.put(each["Body"])
+            if messages:
+                try:
+                    self._pass((OWNER_LIVES, None))
+                except OSError:  # the host is gone
+                    self._bodies.put(None)
+                    return
 
     def _take(self, url: str) -> List[Dict[str, Any]]:
         """Return the next messages of a queue, which have been deleted."""
@@ -198,6 +221,8 @@ class _Channel:
         return messages
 
     def _handle(self, message: Dict[str, Any]) -> None:
+        if message["kind"] == OWNER_LIVES:
+            return  # it was passed when it came
         if message["kind"] != CALL:
             self._pass((message["kind"], None))
             return
@@ -288,28 +313,64 @@ class _Channel:
                 self._s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
 
     def _complete(self, message: Dict[str, Any], key: bytes, data: bytes, path: Optional[str]) -> None:
-        """Add the data of a result to its message, or upload them; sign the result."""
+        """Add the data of a result to its message, or upload them; sign the result.
+
+        A result that cannot be uploaded becomes an error of its call: the results of other calls follow it.
+        """
         if "outcome" not in message:
             return
-        digest = hashlib.sha256(data).hexdigest() if path is None else _digest_of(path)
-        message["sha256"], message["size"] = digest, len(data) if path is None else os.path.getsize(path)  # noqa: PTH202 - a path as text
-        message["signature"] = signature(key, message["number"], message["outcome"], digest)
-        if path is None and len(data) <= INLINE_BYTES:
+        in_message = path is None and len(data) <= INLINE_BYTES
+        try:
+            digest, size = _digest_and_size(data, path)
+            if not in_message:
+                self._upload(digest, data, path)
+        except Exception as error:  # noqa: BLE001 - the call has no result, whatever the reason
+            message["outcome"], data, in_message = ERROR, _described(error), True
+            digest, size = _digest_and_size(data, None)
+        if in_message:
             message["data"] = base64.b64encode(data).decode("ascii")
-            return
+        message["sha256"], message["size"] = digest, size
+        message["signature"] = signature(key, message["number"], message["outcome"], digest)
+        if path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # noqa: PTH108 - a path as text
+
+    def _upload(self, digest: str, data: bytes, path: Optional[str]) -> None:
+        """Upload the data of a result, from memory or from a file, in a few attempts."""
         bucket, name = _location(self._settings.objects, digest)
         extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._settings.kms_key}
         options = extra if self._settings.kms_key else {}
-        if path is None:
-            self._s3.put_object(Bucket=bucket, Key=name, Body=data, **options)
-        else:
-            self._s3.upload_file(path, bucket, name, ExtraArgs=options)
-            os.unlink(path)  # noqa: PTH108 - as above
+        for attempt in range(1, _UPLOADS + 1):
+            try:
+                if path is None:
+                    self._s3.put_object(Bucket=bucket, Key=name, Body=data, **options)
+                else:
+                    self._s3.upload_file(path, bucket, name, ExtraArgs=options)
+            except Exception as error:  # noqa: PERF203 - few attempts fail
+                print("remote function: S3: %s" % (error,), file=sys.stderr)  # noqa: T201 - the job's log is stderr
+                if attempt == _UPLOADS:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return
 
 
 def _location(prefix: str, digest: str) -> Tuple[str, str]:
     bucket, _, key = prefix[len("s3://") :].partition("/")
     return bucket, "%s/%s" % (key, digest)
+
+
+def _digest_and_size(data: bytes, path: Optional[str]) -> Tuple[str, int]:
+    if path is None:
+        return hashlib.sha256(data).hexdigest(), len(data)
+    return _digest_of(path), os.path.getsize(path)  # noqa: PTH202 - as above
+
+
+def _described(error: Exception) -> bytes:
+    """Return the packed exception of a call whose result stays on the host."""
+    text = "%s: %s" % (type(error).__name__, error)
+    details = {"type": type(error).__name__, "text": text[:_LONGEST_PROBLEM], "stage": RETURNING}
+    return json.dumps(details).encode() + b"\n"
 
 
 def _digest_of(path: str) -> str:

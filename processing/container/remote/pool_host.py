@@ -24,8 +24,6 @@ from .workers import CallLimits, CallOutcome, Workers
 
 LIFE_SECONDS = 90.0
 """The longest time without a sign of life of the owner, which sends one every twenty seconds."""
-_STEP_SECONDS = 5.0
-"""The interval at which the host looks for the owner's signs of life."""
 _LAST_RESULTS_SECONDS = 60.0
 """The longest wait for the last results to be sent."""
 _FUNCTIONS = 8
@@ -81,9 +79,9 @@ class _Member:
         with contextlib.suppress(OSError):  # `_receive` has the reason
             self._send_frame({"kind": "ready", "host": self._host, "workers": workers.count})
         while self._reason is None or (self._reason == "closed" and workers.unfinished):
-            if workers.step(_STEP_SECONDS):
+            if workers.step(max(0.0, self._last_sign + self._life - time.monotonic())):
                 self._receive(workers)
-            if time.monotonic() - self._last_sign > self._life:
+            if self._owner_is_silent():
                 self._reason, self._abandoned = "the owner is gone", True
                 break
         workers.close()
@@ -112,6 +110,15 @@ class _Member:
                 self._abandoned = kind == ABANDON
         if closed and self._reason is None:
             self._reason = "the connection to SQS is lost"
+
+    def _owner_is_silent(self) -> bool:
+        """Return whether the owner gives no sign of life for too long."""
+        if time.monotonic() - self._last_sign <= self._life:
+            return False
+        try:  # a step may have waited for the upload of a result, and signs wait for this process
+            return not self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:  # nothing waits, or the other process is gone
+            return True
 
     def _add(self, workers: Workers, received: ReceivedCall) -> None:
         """Add a call, unless a message was delivered twice."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,7 +48,8 @@ class SegmentReader:
 
     Args:
         job: the job.
-        deliver: receives the records of each segment, once its digest has been compared.
+        deliver: receives the records of each segment, once its digest has been compared. It may receive the same
+            records twice, from two threads.
 
     Attributes:
         problems: the segments that were replaced or are missing, as texts.
@@ -61,7 +61,6 @@ class SegmentReader:
         self._deliver = deliver
         self._announced: dict[tuple[str, str], str] = {}
         self._read: set[tuple[str, str]] = set()
-        self._lock = threading.Lock()
 
     def announce(self, host: str, line: str) -> Announcement | None:
         """Record the digest in a log line of a host. Return None for a line without one."""
@@ -107,7 +106,7 @@ class SegmentReader:
                 self._read_log()
                 done = list(threads.map(self._last_reader(set()), hosts))
             unread = [(host, LAST) for host, is_read in zip(hosts, done, strict=True) if not is_read]
-            rest = [place for place in self._announced if place not in self._read and place[1] != LAST]
+            rest = [place for place in list(self._announced) if place not in self._read and place[1] != LAST]
             done = list(threads.map(lambda place: self.read(place[0], place[1], self._announced[place]), rest))
             unread += [place for place, is_read in zip(rest, done, strict=True) if not is_read]
         for place in unread:
@@ -138,13 +137,10 @@ class SegmentReader:
             segment = parse(body)
         except SegmentError as error:  # the job wrote it, so another version of this package did
             raise DeserializationError(f"{self._uri(host, name)}: {error}") from error
-        with self._lock:
-            if (host, name) in self._read:
-                return
-            self._read.add((host, name))
-            for other, digest in segment.digests.items():
-                self._announced.setdefault((host, other), digest)
+        for other, digest in segment.digests.items():
+            self._announced.setdefault((host, other), digest)
         self._deliver(segment.records)
+        self._read.add((host, name))  # after the delivery: `read_rest` skips what is in the set
 
     def _fetch(self, host: str, name: str) -> bytes | None:
         """Return the bytes of an object; None if there is none."""

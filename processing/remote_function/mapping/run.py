@@ -147,6 +147,11 @@ class MapRun(Generic[T]):
         self._seen.add(job.job_name)
         self.futures.jobs.append(job)
         self._attempts += 1
+        if not self._open_calls():  # all were cancelled during the start, when no future knew this job
+            try:
+                job.stop()
+            except Exception as error:  # noqa: BLE001 - no call waits for the job
+                logger.warning("%s: the job could not be stopped: %s", job.job_name, error)
         return job
 
     async def _follow(self, job: ProcessingJob | None) -> None:

@@ -99,6 +99,7 @@ class PoolJob:
         self._waiting: collections.deque[OutgoingCall] = collections.deque()
         self._changed = threading.Condition()
         self._closing = self._ended = self.has_left = False
+        self._settled = threading.Event()  # every call of the ended job has an outcome
         self._seconds = 0.0
         self._last_sign = self._last_use = clock.monotonic()
         self._watching: Future[None] | None = None
@@ -107,15 +108,33 @@ class PoolJob:
 
     @property
     def workers(self) -> int:
-        """The worker processes of the hosts that are ready."""
+        """The worker processes of the hosts that take calls."""
         with self._changed:
-            return sum(host.workers for host in self._hosts.values())
+            return sum(host.workers for host in self._hosts.values() if not host.ended)
+
+    @property
+    def _has_started(self) -> bool:
+        """True if a host was ready, even if it has ended."""
+        with self._changed:
+            return any(host.workers for host in self._hosts.values())
 
     def start(self) -> None:
         """Begin to serve the hosts."""
         self._watching = in_background(self._watch())
         self._sender.start()
         self._receiver.start()
+
+    def discard(self) -> None:
+        """End a job whose threads could not be started, without an outcome for its calls."""
+        with self._changed:
+            self._closing = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        if self._sender.ident is None:  # otherwise it ends the job
+            for end in (self.job.stop, self._queues.delete):
+                with contextlib.suppress(Exception):
+                    end()
+        self._stop_watching()
 
     def add(self, call: OutgoingCall) -> bool:
         """Give a call to the job. Return False if it is ending."""
@@ -124,7 +143,22 @@ class PoolJob:
                 return False
             self._waiting.append(call)
             self._changed.notify_all()
-            return True
+        call.future.add_done_callback(lambda _: self._drop_cancelled(call))
+        return True
+
+    def _drop_cancelled(self, call: OutgoingCall) -> None:
+        """Remove a cancelled call from the waiting ones, and notify the threads that wait for it.
+
+        The standard `wait` and `as_completed` return a cancelled future only after such a notification.
+        """
+        if not call.future.cancelled():
+            return
+        with self._changed:
+            if call not in self._waiting:
+                return
+            self._waiting.remove(call)
+            self._changed.notify_all()
+        call.future.set_running_or_notify_cancel()
 
     def close(self, *, cancel: bool) -> None:
         """End the job when it has no calls left.
@@ -134,12 +168,11 @@ class PoolJob:
         """
         with self._changed:
             self._closing = True
-            if cancel:
-                for call in self._waiting:
-                    if call.future.cancel():
-                        call.future.set_running_or_notify_cancel()
-                self._waiting.clear()
             self._changed.notify_all()
+        if cancel:
+            for call in self.take_waiting():
+                call.future.cancel()
+                call.future.set_running_or_notify_cancel()
 
     def join(self) -> None:
         """Wait until all calls have outcomes, and the hosts have announced their end."""
@@ -170,21 +203,39 @@ class PoolJob:
             self._ended = True
             self._changed.notify_all()
             calls = [call for host in self._hosts.values() for call in host.calls.values()]
-            if not self.workers:  # no host has started: another job would end in the same way
-                calls += self._waiting
+            waiting: list[OutgoingCall] = []
+            if not self._has_started:  # another job would end in the same way
+                waiting += self._waiting
                 self._waiting.clear()
-        error: BaseException = lost or RemoteFunctionError(f"pool {self.job.job_name}: the job has ended")
-        if calls and lost is None and (description := self.job.describe())["ProcessingJobStatus"] != "Completed":
-            error = failure_of(self.job, description)
-        for call in calls:
-            self._finish(call, CallResult(error=error))
+        try:
+            if calls or waiting:
+                error = lost or self._reason_of_end()
+                for call in calls:
+                    self._finish(call, CallResult(error=error))
+                for call in waiting:
+                    if call.future.set_running_or_notify_cancel():
+                        call.future.set_exception(error)
+        finally:
+            self._settled.set()
         self._on_end(self)
 
+    def _reason_of_end(self) -> BaseException:
+        """Return the error of the calls that an ended job leaves without an outcome."""
+        text = f"pool {self.job.job_name}: the job has ended"
+        try:
+            description = self.job.describe()
+            if description["ProcessingJobStatus"] != "Completed":
+                return failure_of(self.job, description)
+        except Exception as error:  # noqa: BLE001 - the calls need an outcome, even if AWS is out of reach
+            return RemoteFunctionError(f"{text}, and its status cannot be read: {error}")
+        return RemoteFunctionError(text)
+
     def take_waiting(self) -> list[OutgoingCall]:
-        """Return the calls that no host has had, for another job."""
+        """Take the calls that no host has had, and return them."""
         with self._changed:
             calls = list(self._waiting)
             self._waiting.clear()
+            self._changed.notify_all()
             return calls
 
     # The thread that sends.
@@ -236,17 +287,17 @@ class PoolJob:
                 self._clock.wait(self._changed, due if busy else min(due, self._last_use + self._idle - now))
 
     def _free_host(self) -> _Host | None:
-        """Return the host with the most room for calls; None if all are full."""
+        """Return the host with the most room for calls; None if all are full or have ended."""
         factor = _WAITING_CALLS if self._seconds < _SHORT else 1
-        rooms = [(host.workers * factor - len(host.calls), host) for host in self._hosts.values()]
-        room, host = max(rooms, key=lambda each: each[0])
+        rooms = [(host.workers * factor - len(host.calls), host) for host in self._hosts.values() if not host.ended]
+        room, host = max(rooms, key=lambda each: each[0], default=(0, None))
         return host if room > 0 else None
 
     def _given_calls(self) -> dict[int, list[OutgoingCall]]:
         """Give waiting calls to hosts; return those of each host."""
         given: dict[int, list[OutgoingCall]] = collections.defaultdict(list)
         with self._changed:
-            while self._waiting and (host := self._free_host()) is not None:
+            while self._waiting and not self._ended and (host := self._free_host()) is not None:
                 call = self._waiting.popleft()
                 if call.future.set_running_or_notify_cancel():
                     host.calls[call.number] = call
@@ -258,13 +309,15 @@ class PoolJob:
         if not self._ended:
             self._on_end(self)
             try:
-                if not self.workers:  # no host has started: a queue would have to wait for it
+                if not self._has_started:  # a queue would have to wait for it
                     self.job.stop()
                 else:
                     self._queues.send_close()
                     self._wait_for_ends()
             except Exception as error:  # noqa: BLE001 - the hosts end without signs of life, too
                 logger.warning("pool %s: could not be closed: %s", self.job.job_name, error)
+        if self._ended:
+            self._settled.wait()
         self._queues.delete()
         self._stop_watching()
         self.has_left = True
@@ -323,14 +376,12 @@ class PoolJob:
             self._finish(call, outcome)
 
     def _finish(self, call: OutgoingCall, outcome: CallResult) -> None:
+        """Set the outcome of a host's call, unless another thread does: the one that takes the call from its host."""
         with self._changed:
-            for host in self._hosts.values():
-                host.calls.pop(call.number, None)
+            taken = [host.calls.pop(call.number, None) for host in self._hosts.values()]
             self._changed.notify_all()
-        if call.future.done():
+        if not any(taken):
             return
-        if not call.future.running():
-            call.future.set_running_or_notify_cancel()
         if outcome.error is not None:
             call.future.set_exception(outcome.error)
         else:

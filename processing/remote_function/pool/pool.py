@@ -200,6 +200,7 @@ class RemotePool(Executor):
         if wait:
             for job in jobs:
                 job.join()
+        self._remove_objects()  # a job that ended by itself has left them for later calls
 
     def close_at_exit(self) -> None:
         """Announce the end of this process to the hosts, if it is the one that made the pool."""
@@ -231,10 +232,18 @@ class RemotePool(Executor):
         with self._lock:
             if self._current is None or not self._current.add(call):
                 self._check_open()
-                self._current = self._start_job()
-                self._current.add(call)
+                started = self._start_job()
+                started.add(call)  # before it is served: a job without calls may be idle at once
+                try:
+                    started.start()
+                except BaseException:  # such as the RuntimeError of a machine without a further thread
+                    self._jobs.remove(started)
+                    started.discard()
+                    raise
+                self._current = started
 
     def _start_job(self) -> PoolJob:
+        """Start a job. It is served once it has a call."""
         settings, session = complete_settings(self._settings)
         hosts = settings.instance_count or 1
         queues = PoolQueues.create(session.api, f"{self._name}-{len(self._jobs)}", hosts)
@@ -253,9 +262,8 @@ class RemotePool(Executor):
             queues.delete()
             raise
         assert self._values is not None
-        started = PoolJob(job, queues, self._values, session.clock, self._idle, self._job_ended, self._job_left)
+        started = PoolJob(job, queues, self._values, session.clock, self._idle, self._job_ended, self._remove_objects)
         self._jobs.append(started)
-        started.start()
         return started
 
     def _job_ended(self, ended: PoolJob) -> None:
@@ -266,10 +274,12 @@ class RemotePool(Executor):
         for call in ended.take_waiting():
             self._move(call)
 
-    def _job_left(self) -> None:
-        """Remove the objects of a closed pool after its last job."""
+    def _remove_objects(self) -> None:
+        """Remove the objects of a closed pool once, after its last job."""
         with self._lock:
-            values = self._values if self._closed and all(job.has_left for job in self._jobs) else None
+            if not self._closed or self._process != os.getpid() or not all(job.has_left for job in self._jobs):
+                return
+            values, self._values = self._values, None
         if values is not None:
             values.remove()
 
