@@ -142,7 +142,9 @@ class MultipartUpload:
 
     def _part_done(self, size: int, part: Future[dict[str, Any]]) -> None:
         self._pool.release_memory(size)
-        self._failed = self._failed or part.cancelled() or part.exception() is not None
+        # Several threads may be here: none may set the flag back.
+        if part.cancelled() or part.exception() is not None:
+            self._failed = True
 
     def _send_part(self, number: int, size: int, body: Callable[[], Any]) -> dict[str, Any]:
         params = {**self._user_params("UploadPart"), **self._place, "PartNumber": number}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,9 @@ from processing.aws.retry import error_code
 from processing.exceptions import StagingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from processing.aws.retry import RetryingApi
+    from processing.aws.retry import Failure, RetryingApi, RetryPolicy
     from processing.request.s3_uri import S3Uri
     from processing.staging.pending_uploads import Upload
-
-logger = logging.getLogger(__name__)
 
 ExpectedOwner = Callable[[str], "str | None"]
 """Returns the account that must own a bucket; None if it may belong to any account."""
@@ -47,12 +42,25 @@ def encryption_params(kms_key: str | None) -> dict[str, str]:
     return {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
 
 
-def head_object(api: RetryingApi, place: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the response of HeadObject; None if the object does not exist or may not be read."""
+def head_object(
+    api: RetryingApi,
+    place: Mapping[str, Any],
+    *,
+    on_failure: Callable[[Failure], None] | None = None,
+    policy: RetryPolicy | None = None,
+) -> dict[str, Any] | None:
+    """Return the response of HeadObject; None if the object does not exist or may not be read.
+
+    Args:
+        api: the calls to S3.
+        place: the parameters of the object's location.
+        on_failure: as for `RetryingApi.call`.
+        policy: as for `RetryingApi.call`.
+    """
     from botocore.exceptions import ClientError
 
     try:
-        return api.call("s3", "HeadObject", place)
+        return api.call("s3", "HeadObject", place, on_failure=on_failure, policy=policy)
     except ClientError as error:
         # Without s3:ListBucket S3 answers 403 for a missing object.
         if error_code(error) in {"404", "NoSuchKey", "NotFound", "403", "AccessDenied", "Forbidden"}:
@@ -107,17 +115,6 @@ def write_upload(
         put({})
 
 
-def remove_claimed(api: RetryingApi, uploads: Iterable[Upload], expected_owner: ExpectedOwner) -> None:
-    """Delete the objects that a run created under a name that belongs to another run; the other's objects stay."""
-    for upload in uploads:
-        location = object_params(upload.target, expected_owner)
-        try:
-            if upload.claim is not None and _claim(head_object(api, location)) == upload.claim:
-                api.call("s3", "DeleteObject", location)
-        except Exception as error:  # noqa: BLE001 - the run continues under another name
-            logger.warning("%s is not needed any more, and could not be removed: %s", upload.target, error)
-
-
 def _put_claimed(
     api: RetryingApi, upload: Upload, place: Mapping[str, Any], put: Callable[[Mapping[str, str]], object]
 ) -> None:
@@ -131,10 +128,11 @@ def _put_claimed(
             put({})
         elif code not in {"PreconditionFailed", "412"}:
             raise
-        elif _claim(head_object(api, place)) != upload.claim:  # otherwise the response to an earlier attempt was lost
+        elif claim_of(head_object(api, place)) != upload.claim:  # otherwise the response to an earlier attempt was lost
             raise ClaimedError("another run has the same name", [(str(upload.target), "exists already")]) from error
 
 
-def _claim(found: Mapping[str, Any] | None) -> str | None:
+def claim_of(found: Mapping[str, Any] | None) -> str | None:
+    """Return the claim on an object by the answer of HeadObject; None if there is none."""
     claim: str | None = (found or {}).get("Metadata", {}).get(CLAIM_METADATA)
     return claim

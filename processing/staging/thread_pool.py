@@ -201,17 +201,17 @@ class TransferPool(Generic[T]):
 
     def _start_threads(self) -> None:
         """Start as many threads as there is work for."""
-        new = [self._work_on_requests] * min(
-            int(self._window.limit) - self._running, len(self._parts) + len(self._items)
-        )
-        rests = [self._work_on_large_items] * min(_LARGE_ITEMS - self._large_running, len(self._large))
-        if not new and not rests:
+        new = min(int(self._window.limit) - self._running, len(self._parts) + len(self._items))
+        rests = min(_LARGE_ITEMS - self._large_running, len(self._large))
+        if new <= 0 and rests <= 0:
             return
         if len(self._threads) > 2 * (self._running + self._large_running):
             self._threads = [thread for thread in self._threads if thread.is_alive()]
-        for target in new + rests:
-            if not self._start_thread(target):
-                break
+        # A refusal of one kind must not leave the other kind without any thread.
+        for target, count in ((self._work_on_requests, new), (self._work_on_large_items, rests)):
+            for _ in range(count):
+                if not self._start_thread(target):
+                    break
 
     def _start_thread(self, target: Callable[[], None]) -> bool:
         """Start a thread. If the machine refuses, that is an error only if no other thread works."""

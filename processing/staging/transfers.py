@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Any, cast
+
+import attrs
 
 from processing.aws.retry import error_code
 from processing.exceptions import StagingError
@@ -22,19 +25,20 @@ from processing.staging.multipart import MultipartUpload
 from processing.staging.objects import (
     CLAIM_METADATA,
     ClaimedError,
+    claim_of,
     encryption_params,
     head_object,
     object_params,
     write_upload,
 )
 from processing.staging.progress import ProgressMeter
-from processing.staging.small_files import SmallFiles
+from processing.staging.small_files import BOTOCORE_REQUESTS, SmallFiles
 from processing.staging.source_file import SourceFile
 from processing.staging.sources import make_directory
 from processing.staging.thread_pool import MB, SMALL_FILE, TransferPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from processing.aws.retry import RetryingApi
@@ -42,8 +46,12 @@ if TYPE_CHECKING:
     from processing.staging.pending_uploads import Upload
     from processing.staging.progress import Report
 
+logger = logging.getLogger(__name__)
+
 SINGLE_PUT = 16 * MB
 """A file of up to this many bytes is sent by one PutObject."""
+
+_REMOVAL_SECONDS = 5.0
 
 
 def upload_all(
@@ -53,6 +61,7 @@ def upload_all(
     expected_owner: ExpectedOwner,
     progress: Report | None = None,
     workers: int | None = None,
+    begun: list[Upload] | None = None,
 ) -> None:
     """Upload the files. All are tried before the error is raised.
 
@@ -63,6 +72,8 @@ def upload_all(
         progress: receives a `Progress` whenever a file, or a part of one, has arrived. An error that it raises ends the
             transfer.
         workers: the most requests in flight; by default the number that suits the client.
+        begun: receives each file before its first request, so that `remove_claimed` can remove what an interrupted
+            upload has left.
 
     Raises:
         ClaimedError: another run has created an object that this run has to create.
@@ -75,7 +86,7 @@ def upload_all(
     total = None if None in sizes else sum(cast("list[int]", sizes))
     with SmallFiles.from_environment(api, len(uploads)) as small_files:
         meter = ProgressMeter(progress, api.clock, len(uploads), total)
-        uploader = Uploader(api, expected_owner, small_files, meter, workers)
+        uploader = Uploader(api, expected_owner, small_files, meter, workers, begun)
         failures = uploader.pool.run(uploads)
     for _, error in failures:
         if isinstance(error, ClaimedError):
@@ -88,6 +99,52 @@ def upload_all(
         ],
         f"{count} could not be uploaded",
     )
+
+
+def remove_claimed(api: RetryingApi, uploads: Iterable[Upload], expected_owner: ExpectedOwner) -> None:
+    """Delete the objects that a run has created for a job that does not come to be. Those of other runs stay.
+
+    One warning names what could not be removed. An object that may not be read stays without one, since it may be of
+    another run. The user waits for this, so a call has a few seconds.
+
+    Args:
+        api: the calls to S3.
+        uploads: the files whose objects may exist.
+        expected_owner: as for `upload_all`.
+    """
+    claimed = [upload for upload in uploads if upload.claim is not None]
+    removed: set[S3Uri] = set()
+    reason: Exception | None = None
+    for bucket in sorted({upload.target.bucket for upload in claimed}):  # one may be out of reach
+        of_bucket = [upload for upload in claimed if upload.target.bucket == bucket]
+        try:
+            failures = _remove_from_bucket(api, of_bucket, expected_owner, removed)
+        except Exception as error:  # noqa: BLE001 - such as for the credentials; the run has an error of its own
+            reason = error
+            break
+        reason = reason or next((error for _, error in failures if error is not None), None)
+    kept = [upload for upload in claimed if upload.target not in removed]
+    if kept:
+        others = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+        logger.warning("%s%s: not needed any more, and could not be removed: %s", kept[0].target, others, reason)
+
+
+def _remove_from_bucket(
+    api: RetryingApi, uploads: Sequence[Upload], expected_owner: ExpectedOwner, removed: set[S3Uri]
+) -> list[tuple[Upload, Exception | None]]:
+    """Delete the objects of one bucket, and return the failures. Record what is not there any more."""
+    policy = attrs.evolve(api.policy, attempts=3, budget=_REMOVAL_SECONDS, patience=_REMOVAL_SECONDS)
+
+    def remove(upload: Upload) -> None:
+        place = object_params(upload.target, expected_owner)
+        limits: dict[str, Any] = {"on_failure": pool.record_failure, "policy": policy}
+        if claim_of(head_object(api, place, **limits)) == upload.claim:
+            api.call("s3", "DeleteObject", place, **limits)
+        removed.add(upload.target)
+
+    meter = ProgressMeter(None, api.clock, len(uploads), None)
+    pool: TransferPool[Upload] = TransferPool(remove, BOTOCORE_REQUESTS, meter)
+    return pool.run(uploads)
 
 
 def download_prefix(
@@ -166,11 +223,13 @@ class Uploader:
         small_files: SmallFiles,
         meter: ProgressMeter,
         workers: int | None,
+        begun: list[Upload] | None = None,
     ) -> None:
         self.api = api
         self.expected_owner = expected_owner
         self.pool: TransferPool[Upload] = TransferPool(self.send, workers or small_files.max_requests, meter)
         self._small_files = small_files
+        self._begun = [] if begun is None else begun
 
     def place(self, upload: Upload) -> dict[str, Any]:
         """Return the parameters of an upload's location."""
@@ -183,6 +242,7 @@ class Uploader:
 
     def send(self, upload: Upload) -> Callable[[], None] | None:
         """Upload a file. If it needs many parts, return the function that sends them instead."""
+        self._begun.append(upload)
         if upload.copy_of is not None and self._copy(upload):
             size = upload.size or 0
         elif upload.body is not None:

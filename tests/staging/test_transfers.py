@@ -10,6 +10,7 @@ import re
 import threading
 import zlib
 from collections import Counter
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,15 @@ from processing.staging import downloads, listing, multipart, pending_uploads, t
 from processing.staging import ranges as range_requests
 from processing.staging import thread_pool as pool
 from processing.staging.checksums import new_verifier
+from processing.staging.multipart import MultipartUpload
 from processing.staging.pending_uploads import PendingUploads, Upload
 from processing.staging.progress import ProgressMeter
 from processing.staging.small_files import SmallFiles
 from processing.staging.source_file import SourceFile
 from processing.staging.sources import LocalSource
+from processing.staging.thread_pool import TransferPool
 from processing.staging.transfers import Uploader, download_prefix, get_bytes, put_bytes, upload_all
+from processing.testing.clock import VirtualClock
 from processing.testing.wire import respond
 
 if TYPE_CHECKING:
@@ -315,6 +319,41 @@ class TestUp:
         assert keys(session) == []
         assert unfinished(session) == []
 
+    @pytest.mark.usefixtures("small_parts")
+    def test_a_large_file_is_not_forgotten_for_want_of_a_thread(
+        self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A large file without a thread is an error, though the files after it fail and end the other threads."""
+        uploads = files(tmp_path, big=BIG, gone=b"1", missing=b"2")
+        for name in ("gone", "missing"):
+            (tmp_path / name).unlink()
+        start_at_most(monkeypatch, 1)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            upload(session, uploads)
+
+    @pytest.mark.parametrize("order", [(True, False), (False, True)])
+    def test_a_failed_part_is_not_forgotten(self, order: tuple[bool, bool]) -> None:
+        """Two parts that end at once, of which one has failed: the upload has failed."""
+        upload_ = MultipartUpload.__new__(MultipartUpload)
+        upload_._failed = False
+        upload_._pool = TransferPool(lambda _: None, 1, ProgressMeter(None, VirtualClock(), 0, 0))
+
+        class Part(Future[Any]):
+            """A part during whose report the other part is reported."""
+
+            def __init__(self, *, fails: bool, other: Future[Any] | None = None) -> None:
+                super().__init__()
+                self._other = other
+                self.set_exception(OSError()) if fails else self.set_result({})
+
+            def cancelled(self) -> bool:
+                if self._other is not None:
+                    upload_._part_done(1, self._other)
+                return super().cancelled()
+
+        upload_._part_done(1, Part(fails=order[0], other=Part(fails=order[1])))
+        assert upload_._failed
+
 
 class TestCode:
     def test_one_head_and_one_put(self, session: Session, wire: Any, tmp_path: Path) -> None:
@@ -540,6 +579,11 @@ def test_parts_are_few_enough(size: int) -> None:
     assert -(-size // sent._part_size) <= 10_000
 
 
+def _with_pages_of_ten(request: Any) -> None:
+    """Let the server answer a listing with a page of ten."""
+    request.url += "&max-keys=10"
+
+
 class TestDown:
     def put(self, session: Session, **contents: bytes) -> None:
         """Put objects under these keys."""
@@ -578,10 +622,11 @@ class TestDown:
 
     def test_every_page(self, session: Session, wire: Any, tmp_path: Path) -> None:
         """Every page of a listing is read, the owner expected on each call, save those that obstore makes after it."""
-        self.put(session, **{f"p/{i:04}": b"x" for i in range(1001)})
+        self.put(session, **{f"p/{i:04}": b"x" for i in range(21)})
         wire.requests.clear()
-        assert len(self.get(session, "p", tmp_path, expected_owner=owner)) == 1001
-        assert Counter(wire.calls) == {"ListObjectsV2": 2, "GetObject": 1001}
+        wire.instead("ListObjectsV2", _with_pages_of_ten, times=3)
+        assert len(self.get(session, "p", tmp_path, expected_owner=owner)) == 21
+        assert Counter(wire.calls) == {"ListObjectsV2": 3, "GetObject": 21}
         by_botocore = [headers for _, headers in wire.requests if "amz-sdk-request" in headers]
         assert by_botocore
         assert {headers["x-amz-expected-bucket-owner"] for headers in by_botocore} == {ACCOUNT}
