@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCRIPTS = sorted(Path(__file__).with_name("v2_scripts").glob("*.py"))
+# The engine is asked often, and writes no line after a job's end: the intervals for AWS would be most of the time.
 INSTALL = """
-import runpy, sys, processing.compat
+import functools, runpy, sys, processing.compat
+from processing.watching import polling
+polling.Polling = functools.partial(polling.Polling, first=0.05, grace=0.0)
 processing.compat.install()
 runpy.run_path(sys.argv[1], run_name="__main__")
 """

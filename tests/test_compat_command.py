@@ -154,7 +154,10 @@ class TestRunning:
 
 class TestOnTheEngine:
     def test_a_script_for_aws_runs_without_an_account(self, command: Command, tmp_path: Path) -> None:
-        """Instance type, role, buckets and boto3's own calls need no account, and the log says so."""
+        """Instance type, role, buckets and boto3's own calls need no account, and the log says so.
+
+        Its session asks as often as one of the engine.
+        """
         copy = "shutil.copy('/opt/ml/processing/in/a.txt', '/opt/ml/processing/out/')"
         write(tmp_path, f"import shutil; {copy}\n", "job.py")
         script = """
@@ -163,7 +166,7 @@ class TestOnTheEngine:
             from sagemaker.s3 import S3Downloader
 
             session = sagemaker.Session()
-            print(session.boto_region_name)
+            print(session.boto_region_name, session.polling.longest, session.polling.grace)
             print(sagemaker.get_execution_role(), sagemaker.get_execution_role(session))
             boto3.client("s3").put_object(Bucket="our-raw-data", Key="in/a.txt", Body=b"abc")
             processor = ScriptProcessor(
@@ -179,7 +182,7 @@ class TestOnTheEngine:
         done = command("--local", "etl.py")
         assert done.returncode == 0, done.stderr
         role = "arn:aws:iam::000000000000:role/processing-local"
-        assert done.stdout.splitlines()[:2] == ["us-west-2", f"{role} {role}"]
+        assert done.stdout.splitlines()[:2] == ["us-west-2 0.1 0.0", f"{role} {role}"]
         assert done.stdout.splitlines()[-2:] == ["abc", "local"]
         first, *others = done.stderr.splitlines()
         assert f"jobs run on this machine, on the engine in {tmp_path / 'engine'}, as in us-west-2" in first

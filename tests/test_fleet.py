@@ -370,18 +370,24 @@ def test_not_blocking(tmp_path: Path) -> None:
     assert len(fleet) == 3
 
 
-def test_a_wait_sees_jobs_as_they_come(tmp_path: Path) -> None:
-    """A wait during the submission reports the first end at once, and waits for all jobs."""
-    world = World(tmp_path, life=lambda _: Life(ends=5.0))
+def hold_creations(world: World, first: int) -> threading.Event:
+    """Hold the creations of the jobs from this number on until the event is set."""
     go = threading.Event()
     create = world.aws.service.handlers["CreateProcessingJob"]
 
     def created(params: dict[str, Any]) -> Any:
-        if int(params["ProcessingJobName"].removeprefix("etl-")) >= 10:
+        if int(params["ProcessingJobName"].removeprefix("etl-")) >= first:
             go.wait(30)
         return create(params)
 
     world.aws.service.handlers["CreateProcessingJob"] = created
+    return go
+
+
+def test_a_wait_sees_jobs_as_they_come(tmp_path: Path) -> None:
+    """A wait during the submission reports the first end at once, and waits for all jobs."""
+    world = World(tmp_path, life=lambda _: Life(ends=5.0))
+    go = hold_creations(world, 10)
     fleet = world.submit(20, rate=1, block=False)
     first = fleet.wait(return_when="FIRST_COMPLETED")
     assert fleet.submitting
@@ -418,8 +424,8 @@ def test_a_wait_for_new_jobs_needs_no_describe_of_each(tmp_path: Path) -> None:
     # Real work before the first wait, such as a title, would let jobs grow old on the virtual clock.
     assert len(fleet.wait(quiet=True).done) == 60
     assert all("LastModifiedTimeAfter" in params for params in asked[1:])  # the first is that of what is there
-    few = 8  # as long as there are not more, they are looked at one by one
-    assert {params["ProcessingJobName"] for params in looked}.isdisjoint(f"etl-{n}" for n in range(few + 1, 60 - few))
+    few = 8  # up to this many jobs are described: the first ones and the last ones to be created
+    assert len({params["ProcessingJobName"] for params in looked}) <= 2 * few
     several = [
         world.processor().run(world.script, job_name=f"{number:02}-x", wait=False, logs=False) for number in range(30)
     ]
@@ -446,6 +452,18 @@ def test_a_wait_for_found_jobs_begins_with_their_listed_status(tmp_path: Path) -
     assert {error.failure_reason for error in result.failed.values()} == {"AlgorithmError: bad"}  # type: ignore[attr-defined]
     assert len(processing.wait(found).done) == 170
     assert [event.status for event in processing.events(found[:10], logs=False)] == ["Completed"] * 10  # type: ignore[union-attr]
+
+
+def test_a_wait_for_ended_jobs_takes_no_time(tmp_path: Path) -> None:
+    """A fleet whose jobs were seen to end is awaited without a call and without a pause."""
+    world = World(tmp_path, life=lambda _: Life(ends=10.0))
+    fleet = submit_all(world.processor(), world.runs(3), name="etl")
+    assert len(fleet.wait().done) == 3
+    world.aws.calls.clear()
+    before = world.clock.monotonic()
+    for timeout in (None, 60, 0):
+        assert len(fleet.wait(timeout).done) == 3
+    assert (world.clock.monotonic(), world.aws.calls.total()) == (before, 0)
 
 
 def test_an_unawaited_submission_logs_its_failures(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -632,11 +650,13 @@ def test_ctrl_c_in_a_later_wait_leaves_the_submission(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The message shows how to end a submission that goes on in the background."""
+    go = hold_creations(world, 20)  # on the virtual clock all jobs may be submitted before the wait begins
     fleet = world.submit(40, rate=2, block=False)
     interrupt(world, monkeypatch)
     with caplog.at_level(logging.WARNING, "processing"), pytest.raises(KeyboardInterrupt):
         fleet.wait()
     monkeypatch.undo()
+    go.set()
     assert "the jobs of etl are still being submitted; stop() ends that" in caplog.text
     assert "attach: processing.Fleet.attach('etl', session=processing.Session(" in caplog.text
     fleet.join()
@@ -876,3 +896,44 @@ def test_results_have_status_duration_and_reason(world: World) -> None:
     assert (second.key, second.status, second.seconds, second.reason) == ("1", "InProgress", None, None)
     assert (third.key, third.status, third.seconds) == ("2", "NotSubmitted", None)
     assert "missing.py" in str(third.reason)
+
+
+@pytest.mark.parametrize("most", [0, 2])
+def test_a_repetition_without_threads_ends(world: World, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """If the machine refuses a thread, the error is raised, and the fleet can be waited for and stopped."""
+    fleet = world.submit(4)
+    start, started = threading.Thread.start, 0
+
+    def refused(self: threading.Thread) -> None:
+        nonlocal started
+        started += self.name.startswith("submission-")
+        if self.name.startswith("submission-") and started > most:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        fleet.retry_failed()
+    submission = fleet._submission
+    assert submission is not None
+    waiting = threading.Thread(target=submission.join, daemon=True)
+    waiting.start()
+    waiting.join(60)  # of this machine's time: the virtual one passes while a thread starts
+    assert not submission.active
+
+
+@pytest.mark.parametrize("method", ["stop", "wait"])
+def test_progress_cannot_wait_for_its_own_submission(world: World, method: str) -> None:
+    """A fleet that is stopped in its progress function would wait for itself: that is an error, and an end."""
+    submitted = threading.Event()
+
+    def stop_at_the_second(progress: FleetProgress) -> None:
+        submitted.wait(60)
+        if progress.submitted >= 2:
+            getattr(fleet, method)()
+
+    fleet = world.submit(20, block=False, progress=stop_at_the_second)
+    submitted.set()
+    with pytest.raises(ConfigurationError, match="progress: the submission calls this function"):
+        fleet.wait()  # virtual time would pass while a thread starts, and end a wait with a timeout
+    assert len(fleet.job_names) < 20

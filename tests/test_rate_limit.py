@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from processing import Session
 from processing.aws.rate_limit import AdaptiveRateLimiter, FairLock, new_rate_limiters, shared_rate_limiters
 from processing.aws.retry import RetryingApi
+from processing.clock import SYSTEM_CLOCK
+from processing.job.fleet.submission import Gate
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, ServiceError, make_client
 
@@ -150,6 +153,33 @@ def test_a_pause_earns_a_burst() -> None:
     clock.advance(60)
     for _ in range(5):
         assert rate_limiter.acquire(clock) == 0.0
+
+
+def test_a_burst_is_one_on_the_clock_of_the_system_too() -> None:
+    """Calls that find a token prove nothing about the rate, though they take some time on a real clock."""
+    rate_limiter = AdaptiveRateLimiter(rate=1.0, burst=5.0)
+    for _ in range(5):
+        rate_limiter.acquire(SYSTEM_CLOCK)
+        rate_limiter.succeeded()
+    assert rate_limiter.rate == 1.0
+    rate_limiter.throttled()  # the first burst was too long
+    assert rate_limiter.rate == 1.0
+
+
+def test_a_gate_counts_the_time_in_its_own_queue() -> None:
+    """The budget of a call's retries does not shrink while other creations wait for the rate."""
+
+    class Queue(VirtualClock):
+        """A clock on which the thread that holds the gate leaves it after a minute."""
+
+        def wait(self, condition: threading.Condition, seconds: float) -> None:  # noqa: ARG002 - the clock's signature
+            self.advance(60.0)
+            held.close()
+
+    clock, gate = Queue(), Gate(None)
+    held = contextlib.ExitStack()
+    held.enter_context(gate._lock.hold(clock))
+    assert gate.acquire(clock) == 60.0
 
 
 def test_the_rate_never_falls_to_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import signal
@@ -27,7 +28,7 @@ from processing import (
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws, SimulatedLine
 from processing.watching.events import LogEvent, StatusChanged
-from processing.watching.status.model import Lost
+from processing.watching.status.model import Lost, WatchTarget
 
 if TYPE_CHECKING:
     import pathlib
@@ -327,3 +328,101 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: pathlib.Path, local_session: L
         assert job.status == "InProgress"
         job.stop()
         job.wait(logs=False, on_stop="return")
+
+
+@pytest.mark.parametrize(("count", "timeout"), [(1, 0), (3, 0), (12, 0), (1, 62), (3, 62)])
+@pytest.mark.parametrize("way", ["wait", "wait_async", "events"])
+def test_at_its_deadline_a_wait_learns_of_every_job(way: str, count: int, timeout: int) -> None:
+    """All jobs that have ended by then are done, not only the first one that AWS answers about."""
+    aws = SimulatedAws(VirtualClock())
+    for number in range(count):
+        aws.add_job(f"run-{number}", ends=60)
+    if not timeout:
+        aws.clock.advance(160)
+    jobs = jobs_of(aws, *(f"run-{number}" for number in range(count)))
+    if way == "events":
+        ended = [each.job_name for each in processing.events(jobs, timeout=timeout, logs=False) if is_end(each)]
+        assert sorted(ended) == sorted(job.job_name for job in jobs)
+    elif way == "wait":
+        assert processing.wait(jobs, timeout=timeout).not_done == set()
+    else:
+        assert asyncio.run(processing.wait_async(jobs, timeout=timeout)).not_done == set()
+
+
+class _TickingClock(VirtualClock):
+    """A clock that no two readings of are equal, as that of the system."""
+
+    def monotonic(self) -> float:
+        self.advance(1e-5)
+        return super().monotonic()
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+@pytest.mark.parametrize("way", ["wait", "wait_async"])
+def test_without_any_time_a_wait_learns_of_every_job_on_a_real_clock(way: str, count: int) -> None:
+    """The first calls are due at the start, though some microseconds pass until they are planned."""
+    aws = SimulatedAws(_TickingClock())
+    for number in range(count):
+        aws.add_job(f"run-{number}", ends=60)
+    aws.clock.advance(160)
+    jobs = jobs_of(aws, *(f"run-{number}" for number in range(count)))
+    if way == "wait":
+        assert processing.wait(jobs, timeout=0).not_done == set()
+    else:
+        assert asyncio.run(processing.wait_async(jobs, timeout=0)).not_done == set()
+
+
+@pytest.mark.parametrize("way", ["wait", "wait_async"])
+def test_without_any_time_a_wait_learns_of_the_jobs_of_every_session(way: str) -> None:
+    """Each session has a poller of its own, and each makes its calls."""
+    aws = SimulatedAws(_TickingClock())
+    for number in range(5):
+        aws.add_job(f"run-{number}", ends=60)
+    aws.clock.advance(160)
+    jobs = [job for number in range(5) for job in jobs_of(aws, f"run-{number}")]
+    if way == "wait":
+        assert processing.wait(jobs, timeout=0).not_done == set()
+    else:
+        assert asyncio.run(processing.wait_async(jobs, timeout=0)).not_done == set()
+
+
+def test_a_job_that_is_not_visible_yet_hides_no_other_one() -> None:
+    """The answer that there is no such job is one: the other jobs are asked for, too."""
+    aws = SimulatedAws(VirtualClock())
+    for number in range(2):
+        aws.add_job(f"run-{number}", ends=60)
+    aws.clock.advance(160)
+    jobs = jobs_of(aws, "absent", "run-0", "run-1")
+    assert names(processing.wait(jobs, timeout=0).done) == ["run-0", "run-1"]
+
+
+@pytest.mark.parametrize("others", [0, 12])
+def test_no_answer_is_awaited_in_vain_at_a_deadline(others: int) -> None:
+    """None comes after a failed call, and none about running jobs that are listed with many others."""
+    aws = SimulatedAws(VirtualClock())
+    session = aws.session()
+    for number in range(6 + others):
+        aws.add_job(f"run-{number}", ends=5000)
+    watched = session.poller.subscribe([WatchTarget(f"run-{number}") for number in range(6 + others)])
+    if not others:
+        aws.faults.on("*", "error503", probability=1.0)
+    jobs = jobs_of(aws, *(f"run-{number}" for number in range(6)), session=session)
+    assert processing.wait(jobs, timeout=60).done == set()
+    watched.close()
+    assert aws.now < 61.5
+
+
+def is_end(event: Any) -> bool:
+    return isinstance(event, StatusChanged) and event.status == "Completed"
+
+
+def test_a_batch_is_shown_once_if_the_deadline_falls_into_a_long_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """The job has ended in time, so its last lines are read after the deadline, from where the reading stopped."""
+    aws = SimulatedAws(VirtualClock(), latency=0.3)
+    aws.add_job("run", ends=58.0, lines=[SimulatedLine(n / 1000, f"line {n}") for n in range(0, 57000, 10)])
+    aws.logs._page = 500
+    aws.clock.advance(15)
+    (job,) = jobs_of(aws, "run")
+    job.wait(logs=True, timeout=45)
+    shown = [text for text in capsys.readouterr().out.splitlines() if text.startswith("line ")]
+    assert shown == [f"line {n}" for n in range(0, 57000, 10)]

@@ -106,16 +106,18 @@ class AdaptiveRateLimiter:
     def acquire(self, clock: Clock) -> float:
         """Wait for a token, and return the seconds that the wait took."""
         started = clock.monotonic()
+        held_back = False
         # One thread waits for the next token, the others queue behind it.
         with self._queue.hold(clock):
             while wait := self._try_acquire(clock.monotonic()):
+                held_back = True
                 # A wait rather than a sleep, which would move a virtual clock on for other threads too.
                 pause = threading.Condition()  # never notified
                 with pause:
                     clock.wait(pause, wait)
         waited = clock.monotonic() - started
         with self._state:
-            self._bursting = not waited
+            self._bursting = not held_back  # not by the clock, on which every call takes some time
             self._recent.append(started + waited)
         return waited
 

@@ -14,6 +14,8 @@ from processing.local.engine import REGION, Engine
 from processing.local.errors import ApiError
 from processing.local.transports.server import Server, logging_to
 from processing.request.bucket_names import is_s3
+from processing.session.session import Session
+from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -97,6 +99,7 @@ def serve_engine(report: Callable[[str], object], source: bytes) -> str:
         os.environ.pop(name, None)
     os.environ.update(server.environment())
     os.environ["PROCESSING_TARGET"] = "local"
+    Session._default_polling = Polling.of_engine()  # noqa: SLF001 - every session of the process reaches it
     return (
         f"--local: jobs run on this machine, on the engine in {engine.home}, as in {engine.region}; instance types are "
         "replaced by local, and roles and buckets need no account"

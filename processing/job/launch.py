@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from processing.models import ProcessingInput, ProcessingOutput
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
-    from processing.staging.pending_uploads import PendingUploads
+    from processing.staging.pending_uploads import PendingUploads, Upload
     from processing.staging.progress import Progress
     from processing.watching.render.run_display import RunDisplay
 
@@ -238,8 +238,8 @@ class Launch:
             keep_on: returns whether the files stay in spite of an error of the block.
         """
         from processing.staging.deduplication import missing_uploads, record_trees
-        from processing.staging.objects import ClaimedError, remove_claimed
-        from processing.staging.transfers import upload_all
+        from processing.staging.objects import ClaimedError
+        from processing.staging.transfers import remove_claimed, upload_all
 
         session, uploads = self.session, self.staging.uploads
         api, owner = session.api, session.expected_owner
@@ -250,9 +250,10 @@ class Launch:
             for bucket in sorted(self._buckets()):
                 session.ensure_bucket(bucket)
             uploaded = False
+            begun: list[Upload] = []
             try:
                 missing = missing_uploads(api, uploads, owner)
-                upload_all(api, missing, expected_owner=owner, progress=self._progress())
+                upload_all(api, missing, expected_owner=owner, progress=self._progress(), begun=begun)
                 record_trees(uploads)
                 uploaded = True
                 yield
@@ -260,7 +261,7 @@ class Launch:
                 # A Ctrl-C during the submission may come after AWS has created the job, which needs its files.
                 interrupted = uploaded and isinstance(error, KeyboardInterrupt)
                 if not (interrupted or keep_on(error)):
-                    remove_claimed(api, uploads, owner)
+                    remove_claimed(api, begun, owner)
                 raise
 
     def _progress(self) -> Callable[[Progress], object] | None:

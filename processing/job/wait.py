@@ -406,16 +406,16 @@ class WaitGroup:
 
     def _add_arrivals(self, arrivals: Callable[[], Sequence[ProcessingJob] | None]) -> list[WatchTarget] | None:
         """Add the newly submitted jobs, and return their targets for the feed; None if no more will follow."""
-        jobs = arrivals()
-        if jobs is None:
-            return None
-        self.jobs += tuple(jobs)
-        watched = [job for job in jobs if not self._is_done(job)]
-        for job in watched:
-            self._running[job.sagemaker_session, job.job_name] = [job]
-        for job in jobs:
-            self._show(job)
-        return [self._target(job) for job in watched]
+        targets: list[WatchTarget] = []
+        while jobs := arrivals():  # to the end: all of them may have ended, and then the feed ends too
+            self.jobs += tuple(jobs)
+            watched = [job for job in jobs if not self._is_done(job)]
+            for job in watched:
+                self._running[job.sagemaker_session, job.job_name] = [job]
+            for job in jobs:
+                self._show(job)
+            targets += [self._target(job) for job in watched]
+        return None if jobs is None and not targets else targets
 
     def shown(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which the jobs are on display."""

@@ -105,6 +105,7 @@ class Session:
 
     is_local = False
     yields_to_engine = False
+    _default_polling: Polling | None = None  # of all sessions, where the engine is the AWS of a process
     _bucket_type: type[DefaultBucket] = DefaultBucket
     _no_config_object = "or these credentials may not read it"
 
@@ -146,8 +147,8 @@ class Session:
         self._profile: str | None = None  # of a session from another process
         self._has_own_config = sagemaker_config is not None
         self._retry_policy = retry_policy
-        self._polling = polling
-        self._has_own_polling = polling is not None or event_source is not None
+        self._polling = polling or self._default_polling
+        self._has_own_polling = self._polling is not None or event_source is not None
         self._event_source = event_source
         self._connect(boto_session, sagemaker_client)
 

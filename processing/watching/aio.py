@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -36,9 +37,9 @@ async def drive_async(feeds: Sequence[Feed]) -> AsyncGenerator[FeedEvent | Idle,
     merged = merge(feeds)
     woken = asyncio.Event()
 
-    def wake() -> None:
+    def wake(event: asyncio.Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(woken.set)
+            loop.call_soon_threadsafe(event.set)
 
     try:
         await in_thread(lambda: [feed.subscription for feed in feeds])  # the first call of a session makes its clients
@@ -47,9 +48,12 @@ async def drive_async(feeds: Sequence[Feed]) -> AsyncGenerator[FeedEvent | Idle,
             for item in items:
                 yield item
                 if isinstance(item, Idle):
+                    # Each feed at its deadline is awaited: it learns the present status of its jobs.
+                    awaited = {feed: asyncio.Event() for feed in item.overdue()}
                     for feed, moment in item.due.items():
-                        feed.subscription.notify(wake, moment)
-                    await woken.wait()
+                        feed.subscription.notify(functools.partial(wake, awaited.get(feed, woken)), moment)
+                    for event in awaited.values() or [woken]:
+                        await event.wait()
                     woken.clear()
     finally:
         for feed in feeds:

@@ -126,8 +126,7 @@ class Feed:
         self._running: dict[str, str | None] = {target.name: target.status for target in targets}
         self._closed = False
         self._has_read = False
-        # Without any time, the first status call is the last one too.
-        self._refreshed_at_deadline = timeout is not None and timeout <= 0
+        self._refreshed_at_deadline = False
         self._subscription: Subscription | None = None
         self._arrivals = arrivals
         self._logs: _FeedLogs | None = None
@@ -168,11 +167,20 @@ class Feed:
         made in between. Without logs, no item takes time.
         """
         self._add_arrivals()
+        if self._is_over():
+            return
+        if self._is_overdue():
+            self._refresh_at_deadline()  # without any time, the first status calls are the last ones too
         yield Until(_earliest(self._deadline, self._next_arrivals()))  # the poller makes its first call meanwhile
+        yield from self._further_items()
+
+    def _further_items(self) -> Iterator[FeedItem]:
+        """Yield the items after the poller's first call."""
         while True:
             self._add_arrivals()
             begun = self.session.clock.monotonic()
-            for update in self.subscription.drain():
+            updates = self.subscription.drain()
+            for update in updates:
                 yield from self._handle_update(update)
             if self._logs is not None and self.session.clock.monotonic() - begun > _LONG_PAUSE:
                 # The consumer paused. A job may be gone, and its name be taken: the poller asks before lines are read.
@@ -181,10 +189,11 @@ class Feed:
             if self._logs is not None and (self._logs.ending or not self._has_read or not self._is_overdue()):
                 self._has_read = True
                 yield from self._read(self._logs)
-            if self._closed or not (self._running or self._arrivals):
+            if self._is_over():
                 return
             if self._is_overdue():
-                if self._refresh_at_deadline():
+                # News of one job: the answers about the others are on their way.
+                if self._refresh_at_deadline() or (updates and self.subscription.awaits_answers):
                     yield Until(self._deadline)
                     continue
                 if self._give_up():
@@ -192,16 +201,20 @@ class Feed:
             lines_due = self._logs.due() if self._logs else None
             yield Until(_earliest(self._deadline, lines_due, self._next_arrivals()))
 
+    def _is_over(self) -> bool:
+        return self._closed or not (self._running or self._arrivals)
+
     def _add_arrivals(self) -> None:
-        """Watch the jobs that have arrived."""
-        if self._arrivals is None:
-            return
-        targets = self._arrivals()
-        if targets is None:
-            self._arrivals = None
-        for target in targets or ():
-            self._running[target.name] = target.status
-            self.subscription.add(target)
+        """Watch the jobs that have arrived. After some, ask at once whether more will come."""
+        while self._arrivals is not None:
+            targets = self._arrivals()
+            if targets is None:
+                self._arrivals = None
+            for target in targets or ():
+                self._running[target.name] = target.status
+                self.subscription.add(target)
+            if not targets:
+                return
 
     def _next_arrivals(self) -> float | None:
         return None if self._arrivals is None else self.session.clock.monotonic() + _ARRIVALS_EVERY
@@ -229,6 +242,7 @@ class Feed:
                     return
                 if isinstance(item, LogBatch):
                     yield from self._only_running(item)
+                    item.consumed = len(item.records)  # a display takes all lines without iterating
                     if clock.monotonic() < pause_at:
                         continue
                     if self._is_overdue():

@@ -50,6 +50,12 @@ class Idle:
 
     due: Mapping[Feed, float | None]
 
+    def overdue(self) -> list[Feed]:
+        """Return the feeds whose moment has passed."""
+        return [
+            feed for feed, moment in self.due.items() if moment is not None and moment <= feed.session.clock.monotonic()
+        ]
+
 
 def merge(feeds: Sequence[Feed]) -> Iterator[FeedEvent | Idle]:
     """Yield the events of several feeds, and an `Idle` each time that no feed has an event. Never waits."""
@@ -86,6 +92,10 @@ def wait_until_due(idle: Idle) -> None:
     if len(idle.due) == 1:
         [(feed, moment)] = idle.due.items()
         feed.subscription.wait(moment)
+        return
+    if idle.overdue():
+        for feed in idle.due:  # without a pause, but each poller makes the calls that are due
+            feed.subscription.wait(feed.session.clock.monotonic())
         return
     # A thread can lead only one poller at a time, so each poller gets a slice, one after the other.
     length = min(_SLICE, *(feed.session.polling.longest / 2 for feed in idle.due))

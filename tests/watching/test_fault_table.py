@@ -552,13 +552,13 @@ def test_35_stopping_a_fleet_that_is_being_submitted() -> None:
         entrypoint=["true"],
         sagemaker_session=world.session,
     )
-    fleet = processing.submit_all(processor, ({} for _ in range(500)), name="fleet", block=False)
+    fleet = processing.submit_all(processor, ({} for _ in range(10_000)), name="fleet", block=False)
     assert ten.wait(timeout=60)
     fleet.stop()
     stopped = len(created)
     world.clock.advance(600)
     done, not_done = fleet.wait(timeout=60)
-    assert len(created) == stopped < 100
+    assert 10 <= len(created) == stopped < 10_000
     assert ({job.job_name for job in done}, not_done) == (set(created), set())
     assert fleet.statuses() == {"Stopped": stopped}
 

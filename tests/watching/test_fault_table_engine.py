@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUICK = RetryPolicy(base=0.001, cap=0.002, attempts=3)
-FAST = Polling(first=0.01, longest=0.1, settle=0.0, grace=0.0)
+FAST = Polling(first=0.01, longest=0.02, settle=0.0, grace=0.0)
 PASSING: list[FaultKind] = [
     "throttle",
     "error500",

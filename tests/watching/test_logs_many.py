@@ -340,3 +340,32 @@ def test_a_job_without_a_line_is_reported(caplog: pytest.LogCaptureFixture) -> N
         world.follow(reader, {"clean": 1000.0})
     assert [record.getMessage() for record in caplog.records] == ["clean logged nothing"]
     assert world.complete == {"clean": 0}
+
+
+def test_a_complete_job_stays_complete_until_its_notice() -> None:
+    """A checkpoint that is taken before the notice keeps the job's lines out, and so does the sweep of its siblings."""
+    names = ("run-a", "run-b", "run-c")
+    world = World([line(5 * at + place, job, at=at) for place, job in enumerate(names) for at in range(5)])
+    first = world.reader(["run-a"])
+    world.follow(first, {"run-a": 10.0})
+    again = world.reader(names, checkpoint=first.checkpoint())
+    again.mark_ended("run-a", ended_at=START / 1000 + 10, all_arrived=True)
+    assert again.checkpoint().jobs["run-a"] == {"since": START, "count": 5}
+    world.given, world.complete = [], {}
+    world.follow(again, {}, lines=10)
+    assert Counter(item.job_name for item in world.given) == {"run-b": 5, "run-c": 5}
+
+
+def test_the_retry_of_a_new_job_is_not_put_off_by_quiet_siblings() -> None:
+    """If the first read of a new job fails, its lines come after the outage, not after the others' long pause."""
+    lines = [line(0, "run-a", at=1), *(line(number, "run-b", at=441 + number) for number in range(100))]
+    world = World(lines)
+    reader = world.reader(["run-a"])
+    while world.clock.monotonic() < 440:
+        list(poll(reader))
+        assert reader.due is not None
+        world.clock.sleep(max(0.0, min(reader.due, 440.0) - world.clock.monotonic()))
+    reader.add("run-b", START + 440_000)
+    world.faults.on("FilterLogEvents", "error503", probability=1.0, when=lambda: 452 <= world.clock.monotonic() < 474)
+    world.follow(reader, {}, lines=1)
+    assert world.clock.monotonic() < 500

@@ -790,3 +790,17 @@ def test_an_error_has_its_cause() -> None:
         error = lost(world.follow(subscription))["job"].error
     assert error.status is None
     assert classify(error.__cause__ or error).value == "fatal"
+
+
+def test_a_listing_that_starts_takes_no_first_update_from_a_second_consumer() -> None:
+    """Jobs that are watched already are described for a new consumer, though a ninth job comes before the call."""
+    world = World()
+    names = [f"run-{number}" for number in range(9)]
+    for name in names:
+        world.aws.add_job(name, ends=5000)
+    with world.subscribe(*names[:8]) as first, world.subscribe() as ninth:
+        world.follow(first, until=400.0)
+        with world.subscribe("run-0", "run-1") as second:
+            world.aws.at(0, lambda: ninth.add(WatchTarget("run-8")))
+            updates = world.follow(second, until=410.0)
+    assert {update.job_name for _, update in updates} == {"run-0", "run-1"}

@@ -254,8 +254,9 @@ def test_a_listener_has_an_alarm() -> None:
                 subscription.notify(lambda: call(subscription, None), until)
             ready.notify_all()
 
-    first.notify(lambda: call(first, 300.0), 100.0)
-    second.notify(lambda: call(second, None), 200.0)
+    with world.poller._lock:  # the thread of the first one must not sleep before there is a second one
+        first.notify(lambda: call(first, 300.0), 100.0)
+        second.notify(lambda: call(second, None), 200.0)
     with ready:
         assert ready.wait_for(lambda: len(calls) == 3, 60)
     first.close()
@@ -315,3 +316,23 @@ def test_a_call_that_hangs_holds_no_deadline_up(monkeypatch: pytest.MonkeyPatch,
             waits[how]()
     finally:
         over.set()
+
+
+def test_a_machine_that_had_no_thread_for_a_listener_may_have_one_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that could not be started is started for the next coroutine that waits."""
+    world = World()
+    world.aws.add_job("run", ends=30)
+    start, refusals = threading.Thread.start, iter([True])
+
+    def refused_once(self: threading.Thread) -> None:
+        if self.name == "processing-poller" and next(refusals, False):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refused_once)
+    with world.poller.subscribe([WatchTarget("run")]) as first, pytest.raises(RuntimeError, match="new thread"):
+        first.notify(lambda: None)
+    called = threading.Event()
+    with world.poller.subscribe([WatchTarget("run")]) as second:
+        second.notify(called.set)
+        assert called.wait(60)

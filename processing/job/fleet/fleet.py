@@ -352,9 +352,11 @@ class Fleet(Sequence["ProcessingJob"]):
         fleet again.
 
         Raises:
+            ConfigurationError: the call comes from the function `progress`, which the submission waits for.
             ProcessingError: some jobs could not be stopped; all were tried.
         """
         if self._submission is not None:
+            self._submission.check_caller()
             self._submission.end()
             self._drain_submission()
         asked: set[str] = set()
@@ -380,6 +382,7 @@ class Fleet(Sequence["ProcessingJob"]):
     def _drain_submission(self) -> None:
         """Wait for the creations that have started."""
         assert self._submission is not None
+        self._submission.check_caller()
         try:
             self._submission.join()
         except Exception as error:  # noqa: BLE001 - an error of the submission must not keep the jobs running

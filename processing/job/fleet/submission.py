@@ -19,7 +19,7 @@ import attrs
 
 from processing._utils.forks import reset_after_fork
 from processing.aws.rate_limit import AdaptiveRateLimiter, FairLock
-from processing.exceptions import CredentialsError, NameTakenError, SubmissionError
+from processing.exceptions import ConfigurationError, CredentialsError, NameTakenError, SubmissionError
 from processing.job.fleet.attached import AttachedJobs
 from processing.job.fleet.attempts import latest_attempt, next_attempt
 from processing.job.fleet.runs import SET_BY_FLEET
@@ -114,12 +114,14 @@ class Gate:
         Raises:
             SubmissionCancelledError: the gate is closed.
         """
+        started = clock.monotonic()
         # One thread alone waits for the rate limiter. When the gate closes, the others do not have to wait for theirs.
         with self._lock.hold(clock):
             self._check()
-            waited = self.rate_limiter.acquire(clock) if self.rate_limiter else 0.0
+            if self.rate_limiter:
+                self.rate_limiter.acquire(clock)
             self._check()
-        return waited
+        return clock.monotonic() - started
 
     def succeeded(self) -> None:
         """Report a successful call to the rate limiter."""
@@ -195,7 +197,7 @@ class FleetSubmission:
         count = _thread_count(rate)
         count = count if self._total is None else min(count, self._total)
         self._threads = [threading.Thread(target=self._work, name=f"submission-{n}") for n in range(count)]
-        self._running_threads = count
+        self._running_threads = 1  # the one that starts the others, until it has started all
         self._active = count > 0
         reset_after_fork(self)
 
@@ -240,14 +242,29 @@ class FleetSubmission:
         """Start the threads. The interpreter waits for them before it exits.
 
         Args:
-            on_end: called at the end, in one of the threads, with the error that aborted the submission or None.
+            on_end: called at the end, in one of the threads or in this one, with the error that aborted the submission
+                or None.
         """
         self._on_end = on_end
+        if not self._threads:
+            return
         try:
             for thread in self._threads:
-                thread.start()
+                self._start_thread(thread)
         except BaseException:  # Ctrl-C, or no further thread can start: the caller gets no fleet to end the others with
             self.end()
+            raise
+        finally:
+            self._thread_ended()
+
+    def _start_thread(self, thread: threading.Thread) -> None:
+        with self._changed:
+            self._running_threads += 1
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._changed:
+                self._running_threads -= 1
             raise
 
     @property
@@ -289,6 +306,18 @@ class FleetSubmission:
         """Let no further creation start. `join` waits for those that have started."""
         self._gate.close()
 
+    def check_caller(self) -> None:
+        """Refuse a thread of the submission itself, which would wait for its own end.
+
+        Raises:
+            ConfigurationError: the caller is the user's function `progress`, or the generator of the runs.
+        """
+        if threading.current_thread() in self._threads:
+            raise ConfigurationError(
+                "progress: the submission calls this function, and the generator of the runs, and cannot wait for its "
+                "own end; raise an error in it to end the submission, and wait for the fleet or stop it afterwards"
+            )
+
     def join(self, timeout: float | None = None) -> bool:
         """Wait until no further job will be created, and return whether that happened in time.
 
@@ -296,8 +325,10 @@ class FleetSubmission:
             timeout: the longest wait in seconds; None waits without limit.
 
         Raises:
+            ConfigurationError: the caller is a thread of the submission.
             Exception: the submission was aborted, by an error of the runs themselves or by too many failures.
         """
+        self.check_caller()
         clock = self._session.clock
         deadline = math.inf if timeout is None else clock.monotonic() + timeout
         with self._changed:
@@ -317,11 +348,14 @@ class FleetSubmission:
         except BaseException as error:  # noqa: BLE001 - the user's generator or function may raise anything
             self._abort(error)
         finally:
-            with self._changed:
-                self._running_threads -= 1
-                last = not self._running_threads
-            if last:
-                self._finish()
+            self._thread_ended()
+
+    def _thread_ended(self) -> None:
+        with self._changed:
+            self._running_threads -= 1
+            last = not self._running_threads
+        if last:
+            self._finish()
 
     def _finish(self) -> None:
         try:

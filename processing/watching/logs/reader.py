@@ -163,7 +163,7 @@ class LogReader:
         Raises:
             botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: reading failed, and `strict` is True.
         """
-        if self._current_batch is not None:
+        if self._current_batch is not None and self._current_batch.consumed < len(self._current_batch.records):
             yield from self._deliver(self._current_batch)
         for sweep in self._planner.due_sweeps():
             succeeded = yield from self._try_sweep(sweep)
@@ -210,6 +210,7 @@ class LogReader:
             {
                 name: job_entry(job, self._planner.resume_at(job), self._assembler, self._current_batch)
                 for name, job in self._jobs.items()
+                if not job.complete  # the earlier checkpoint's entry stays
             }
         )
 

@@ -209,8 +209,8 @@ class LogRouter:
         """Determine the route of a stream's lines."""
         job = self._jobs.get(stream.partition("/")[0])
         host = host_of(stream)
-        if job is None or self._host not in {None, host}:
-            return _Route()
+        if job is None or job.complete or self._host not in {None, host}:
+            return _Route()  # an earlier watch has delivered all lines of a complete job
         if job.source_name not in {None, self._source.name}:
             # The lines of the new source have other ids, so those that were delivered cannot be recognized. They are
             # skipped by their timestamps.

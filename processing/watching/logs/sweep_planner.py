@@ -169,7 +169,11 @@ class SweepPlanner:
         if not sweep.whole or group.swept_at is None:
             group.record_sweep(began, sweep.start, oldest_new)
         has_first_lines = not had_lines and group.newest is not None
+        due = group.due
         group.schedule(has_first_lines, self._clock.monotonic(), aws_time, self._random)
+        if not all(job.fully_read for job in group.jobs.values()):
+            # The sweep of a new job has failed: it is repeated soon, and not as late as the others.
+            group.due = min(group.due, max(due, self._clock.monotonic() + self._polling.first))
 
     def resume_at(self, job: FollowedJob) -> int:
         """Return where another process has to continue with a job, in ms since the epoch."""

@@ -67,9 +67,14 @@ class CallbackThread(Generic[ListenerT]):
             self.listeners.add(listener)
         if listener.alarm < math.inf:
             heapq.heappush(self._alarms, (listener.alarm, next(self._tickets), listener))
-        if self._thread is None and self.listeners:
-            self._thread = threading.Thread(target=self._run, name="processing-poller", daemon=True)
-            self._thread.start()
+        if self._thread is None and listener.callback is not None:
+            thread = threading.Thread(target=self._run, name="processing-poller", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the machine has no further thread; it may have one for a later listener
+                self.listeners.discard(listener)
+                raise
+            self._thread = thread
         elif not self.listeners or self._next_alarm() == listener.alarm:
             # The thread either follows or leads: wake it in both cases, as it may have to end or to sleep less.
             self._election.wake(self)
@@ -78,11 +83,11 @@ class CallbackThread(Generic[ListenerT]):
     def _run(self) -> None:
         with self._election.lock:
             while self.listeners:
-                self._call_due_alarms()
                 if self._election.has_leader:
                     self._election.follow(self, self._next_alarm())
                 else:
                     self._election.lead(lambda: not self.listeners, self._next_alarm)
+                self._call_due_alarms()  # after the work that was due, also for an alarm that was set too late
             self._thread = None
 
     def _next_alarm(self) -> float:

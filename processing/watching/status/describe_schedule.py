@@ -132,12 +132,13 @@ class DescribeSchedule:
         """Return the job with the earliest Describe, at its `due`; None if none is scheduled."""
         while self._heap:
             due, _, job = self._heap[0]
+            if job.due == due and job.describe_at <= due:
+                return job
+            # Removed first: the next Describe may come up even before this moment.
+            heapq.heappop(self._heap)
             if job.due == due:
-                if job.describe_at <= due:
-                    return job
                 # The job gave a sign of life since: that is as good as a Describe, so the interval grows the same way.
                 self.schedule_next(job, job.alive, at_least=job.interval or 0.0)
-            heapq.heappop(self._heap)
         return None
 
     def schedule_next(self, job: JobState, now: float, *, at_least: float = 0.0) -> None:

@@ -75,8 +75,8 @@ class LeaderElection:
     def lead(self, done: Callable[[], bool], until: Callable[[], float]) -> None:
         """Do the work that is due, and sleep in between, until done or until that moment.
 
-        A caller whose moment has passed at the start still does all that is due, until a piece fails. So a wait with a
-        timeout of zero learns the present status of its jobs.
+        A caller whose moment has passed at the start still does all that is due then, until a piece fails. So a wait
+        with a timeout of zero learns the present status of its jobs.
 
         Args:
             done: returns whether the caller has its result.
@@ -84,12 +84,14 @@ class LeaderElection:
         """
         self.has_leader = True
         try:
-            without_time = until() <= self._clock.monotonic()
+            self._work.due()  # schedules what is new, which is due at the start too
+            started = self._clock.monotonic()
+            without_time = until() <= started
             while not done():
                 due = self._work.due()
                 now = self._clock.monotonic()
                 left = until() - now
-                if due <= now and (without_time or left > 0):
+                if due <= started if without_time else due <= now and left > 0:
                     if not self._work.run_due(max(0.0, left)) and without_time:
                         return
                 elif left <= 0:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from processing._utils.forks import reset_after_fork
+from processing.aws.retry import is_not_found
 from processing.watching.events import StatusChanged
 from processing.watching.status.callback_thread import CallbackThread
 from processing.watching.status.leader import LeaderElection
@@ -70,6 +71,7 @@ class SubscriptionState:
         statuses: the watched jobs by name, each with the statuses that were delivered, in order.
         pending: the updates that the consumer has not collected yet.
         had_update: whether there ever was an update.
+        unanswered: the jobs of a `refresh` about which there is no answer yet.
         callback: called when there are updates; None if the consumer waits in a thread.
         alarm: the monotonic moment at which the callback is called in any case; infinite for none.
         deadline: the monotonic moment until which the consumer waits for a call that hangs; infinite for no end.
@@ -79,6 +81,7 @@ class SubscriptionState:
     statuses: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
     pending: list[StatusUpdate] = attrs.field(factory=list)
     had_update: bool = False
+    unanswered: set[str] = attrs.field(factory=set)
     callback: Callable[[], None] | None = None
     alarm: float = math.inf
     deadline: float = math.inf
@@ -150,8 +153,16 @@ class Subscription:
         self._poller.notify(self._state, callback, math.inf if until is None else until)
 
     def refresh(self) -> None:
-        """Request a status call about the jobs now, ahead of schedule. Used before a deadline."""
+        """Request a status call about the jobs now, ahead of schedule. Used before a deadline.
+
+        A `wait` whose moment has passed then returns once there is an answer about each of them, or a call has failed.
+        """
         self._poller.refresh(self._state)
+
+    @property
+    def awaits_answers(self) -> bool:
+        """True if an answer to the calls of `refresh` is missing."""
+        return bool(self._state.unanswered)
 
     def next_describe(self) -> float:
         """Return the monotonic moment by which log lines have to be read to save the next Describe of a job.
@@ -245,6 +256,7 @@ class Poller:
                 if name not in state.statuses:
                     continue
                 del state.statuses[name]
+                state.unanswered.discard(name)
                 others = tuple(other for other in self._subscribers[name] if other is not state)
                 if others:
                     self._subscribers[name] = others
@@ -271,10 +283,14 @@ class Poller:
         end = math.inf if until is None else until
 
         def done() -> bool:
+            if awaits_all:
+                return not state.unanswered
             return bool(state.pending) or (until is None and not state.statuses)
 
         with self._lock:
-            follow_until = end if state.had_update else max(end, self._clock.monotonic() + _PATIENCE)
+            now = self._clock.monotonic()
+            awaits_all = bool(state.unanswered) and end <= now
+            follow_until = max(end, now + _PATIENCE) if awaits_all or not state.had_update else end
             while not done():
                 if not self._election.has_leader:
                     self._lead(state, done, end)
@@ -294,6 +310,9 @@ class Poller:
     def notify(self, state: SubscriptionState, callback: Callable[[], None] | None, alarm: float) -> None:
         """Call a function when a subscription has updates, and at the alarm."""
         with self._lock:
+            now = self._clock.monotonic()
+            if state.unanswered and self._election.has_leader and alarm <= now:
+                alarm = now + _PATIENCE  # the leader makes the calls of `refresh`
             state.callback, state.alarm = callback, alarm
             self._callbacks.update(state)
             if callback and state.pending:
@@ -302,7 +321,7 @@ class Poller:
     def refresh(self, state: SubscriptionState) -> None:
         """Request a status call about a subscription's jobs now."""
         with self._lock:
-            self._scheduler.check_now(state.statuses)
+            state.unanswered = set(self._scheduler.check_now(state.statuses))
             self._election.wake_leader()
 
     def next_describe(self, state: SubscriptionState) -> float:
@@ -343,6 +362,9 @@ class Poller:
             answer = self._call_unlocked(call, policy)
         except Exception as error:  # noqa: BLE001 - any error may concern the consumers, who receive it as an update
             self._deliver(self._scheduler.record_failure(call, error))
+            if is_not_found(error):  # an answer too
+                return True
+            self._expect_no_answers()
             return False
         self._deliver(self._scheduler.record_answer(call, answer, sent))
         return True
@@ -389,10 +411,24 @@ class Poller:
                         state.statuses[name] = (*delivered, status)
                     previous = delivered[-1] if delivered else None
                     self._append(state, StatusChanged(name, status, previous, result.description))
+                if name in state.unanswered:
+                    state.unanswered.discard(name)
+                    if not state.unanswered:
+                        self._wake_consumer(state)
+
+    def _expect_no_answers(self) -> None:
+        """Wake the consumers that await the answers of `refresh`: one call has failed, so others may fail as well."""
+        for state in {id(state): state for states in self._subscribers.values() for state in states}.values():
+            if state.unanswered:
+                state.unanswered.clear()
+                self._wake_consumer(state)
 
     def _append(self, state: SubscriptionState, update: StatusUpdate) -> None:
         state.pending.append(update)
         state.had_update = True
+        self._wake_consumer(state)
+
+    def _wake_consumer(self, state: SubscriptionState) -> None:
         self._election.wake(state)
         if state.callback:
             state.callback()

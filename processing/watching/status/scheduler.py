@@ -146,7 +146,8 @@ class StatusScheduler:
         self._clock = clock
         self._random = random
         self._jobs: dict[str, JobState] = {}
-        self._new: dict[str, JobState] = {}  # jobs with a consumer that awaits a first update
+        self._new: dict[str, JobState] = {}  # jobs with a consumer that awaits a first update, not scheduled yet
+        self._unanswered: set[str] = set()  # the same jobs until there is an answer about them
         self._server = ServerTime(clock)
         self._describes = DescribeSchedule(polling, random)
         self._outages = Outages(polling, random)
@@ -166,6 +167,7 @@ class StatusScheduler:
             job = JobState(target.name, created, self._clock.monotonic(), statuses=statuses, status_as_of=as_of)
             self._jobs[target.name] = job
         self._new[target.name] = job
+        self._unanswered.add(target.name)
 
     def remove(self, name: str) -> None:
         """Stop watching a job."""
@@ -173,6 +175,8 @@ class StatusScheduler:
 
     def _remove(self, job: JobState) -> None:
         self._describes.cancel(job)
+        if self._jobs.get(job.name) is job:
+            self._unanswered.discard(job.name)
         for jobs in (self._jobs, self._new):
             if jobs.get(job.name) is job:
                 del jobs[job.name]
@@ -189,16 +193,21 @@ class StatusScheduler:
             return math.inf
         return min((self._jobs[name].describe_at for name in names if name in self._jobs), default=math.inf)
 
-    def check_now(self, names: Iterable[str]) -> None:
-        """Read the status of jobs now, as there was an event or a consumer cannot wait longer."""
+    def check_now(self, names: Iterable[str]) -> list[str]:
+        """Read the status of jobs now, as there was an event or a consumer cannot wait longer.
+
+        Returns:
+            The jobs that are described. A listing shows the others, if they have changed.
+        """
         now = self._clock.monotonic()
         jobs = [self._jobs[name] for name in names if name in self._jobs]
         for job in jobs:
             job.interval = None  # AWS may still return the old status: short intervals follow
         if self._scans and len(jobs) > _MOST_EVENT_DESCRIBES:
             self._scans.scan_now(now)
-        else:
-            self._describes.schedule_all(jobs, now, 0.0)
+            return []
+        self._describes.schedule_all(jobs, now, 0.0)
+        return [job.name for job in jobs]
 
     def next_call(self, rate_delay: Callable[[str], float]) -> tuple[float, StatusCall | None]:
         """Return when the next call is due, and the call itself if that is now.
@@ -217,7 +226,7 @@ class StatusScheduler:
         moment = min(describe_at, page_at)
         if moment > now:
             return moment, None
-        if self._scans and page_at <= describe_at:
+        if self._scans and page_at <= now:  # first: a page is about many jobs
             scan = self._scans.next_scan(now, self._jobs)
             failing = self._outages.is_failing(_LIST) or self._outages.is_failing(_FURTHER_PAGES)
             return moment, StatusCall(_LIST, scan.params(), scan, failing)
@@ -279,7 +288,7 @@ class StatusScheduler:
         self._scans = ScanSchedule(self._polling, self._server, self._random, now, oldest_answer, as_of)
         for job in self._jobs.values():
             self._describes.cancel(job)
-            if not job.seen:
+            if job.name in self._unanswered:
                 self._new[job.name] = job
 
     def _stop_listing(self, now: float, spacing: float) -> None:
@@ -295,7 +304,8 @@ class StatusScheduler:
     def _allowed_at(self, operation: str, due: float, now: float, rate_delay: Callable[[str], float]) -> float:
         """Return when a call that is due may be made: after an outage's pause, and within the rate limit."""
         moment = max(due, self._outages.retry_at(operation))
-        return moment if moment > now else now + rate_delay(operation)
+        delay = rate_delay(operation) if moment <= now else 0.0
+        return now + delay if delay else moment
 
     def _record_description(
         self, job: JobState, answer: Mapping[str, Any], now: float
@@ -332,6 +342,7 @@ class StatusScheduler:
             gone_at = float(description["CreationTime"].timestamp())
             yield WatchFailure(job, "it was deleted, and another job has its name now", gone_at=gone_at)
         elif whose == "ours":
+            self._unanswered.discard(job.name)
             if job.advance(description["ProcessingJobStatus"]):
                 job.interval = None  # short intervals again: a job that is being stopped ends soon
                 self._warn_if_unknown(description["ProcessingJobStatus"])
