@@ -138,6 +138,10 @@ class LocalSession(Session):
         if not (isinstance(home, str) and "\0" in home):  # the engine explains why it cannot keep its files there
             require("home", home, PATH, optional=True)
         require("transport", transport, FUNCTION, optional=True)
+        if polling is None:
+            from processing.watching.polling import Polling
+
+            polling = Polling.of_engine()
         super().__init__(
             default_bucket=default_bucket,
             default_bucket_prefix=default_bucket_prefix,
@@ -145,7 +149,7 @@ class LocalSession(Session):
             code_layout=code_layout,
             clock=clock,
             retry_policy=retry_policy,
-            polling=_local_polling() if polling is None else polling,
+            polling=polling,
             bundle_limit=bundle_limit,
             sagemaker_config=sagemaker_config,
         )
@@ -335,27 +339,6 @@ class LocalSession(Session):
         # The loader is shared, and every boto3 session adds its folder to it once more.
         loader.search_paths[:] = dict.fromkeys(loader.search_paths)
         return session
-
-
-def _local_polling() -> Polling:
-    from processing.watching.polling import Polling
-
-    # A Describe call costs a millisecond, a List call two. A change is listed at once, and a job's last lines are
-    # stored before its status changes. The event source reports most changes sooner.
-    return Polling(
-        first=0.01,
-        factor=1.2,
-        longest=0.1,
-        few=4,
-        list_every=0.1,
-        list_overlap=1.0,
-        sweep_every=5.0,
-        sweep_overlap=60.0,
-        full_every=60.0,
-        quiet_logs=0.2,
-        settle=0.0,
-        grace=0.0,
-    )
 
 
 def _settings(whole: EngineSettings | None, parts: dict[str, Any]) -> EngineSettings:

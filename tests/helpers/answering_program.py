@@ -3,9 +3,10 @@
 `version` answers the variable VERSION. `model PATH` answers the files below a path, which may name variables. `env
 NAME` answers a variable. `headers` answers the headers. `buckets` asks the engine for its buckets, with boto3. `engine`
 answers the status of the engine for a request without a signature, or the error. `sleep SECONDS` answers late, and
-`sleeping` answers the number of such requests that run. `status CODE` answers an error. `die CODE` ends the process,
-with 3 unless it says otherwise. `stream` answers in five pieces, and `cut` ends within them. `fat` answers more than
-AWS allows. `count` answers the number of requests of this process. Everything else is answered as it is.
+`wait PATH` as soon as a path exists, which may name variables; `sleeping` answers the number of such requests that run.
+`status CODE` answers an error. `die CODE` ends the process, with 3 unless it says otherwise. `stream` answers in five
+pieces, and `cut` ends within them. `fat` answers more than AWS allows. `count` answers the number of requests of this
+process. Everything else is answered as it is.
 """
 
 from __future__ import annotations
@@ -39,6 +40,14 @@ def _sleep(seconds: str) -> bytes:
     return b"late"
 
 
+def _wait(path: str) -> bytes:
+    _sleeping.append(path)
+    while not Path(os.path.expandvars(path)).exists():
+        time.sleep(0.01)
+    _sleeping.pop()
+    return b"late"
+
+
 def _buckets(_: str) -> bytes:
     import boto3
 
@@ -66,6 +75,7 @@ _ANSWERS: dict[str, Callable[[str], bytes]] = {
     "buckets": _buckets,
     "engine": _engine,
     "sleep": _sleep,
+    "wait": _wait,
     "sleeping": lambda _: str(len(_sleeping)).encode(),
     "die": _die,
     "count": lambda _: str(next(_numbers)).encode(),

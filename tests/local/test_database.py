@@ -248,6 +248,19 @@ def test_a_folder_that_is_removed_while_in_use_is_an_error(tmp_path: Path) -> No
         value_of(database)
 
 
+def test_a_connection_in_use_does_not_outlive_its_file(tmp_path: Path) -> None:
+    """After the file is replaced within a transaction, every later write is in the new file."""
+    database = Database(tmp_path / "db", SCHEMA)
+    with database.read():
+        for path in tmp_path.iterdir():
+            path.unlink()
+        count(tmp_path / "db")
+        assert value_of(database) == 1
+    with database.write() as connection:
+        connection.execute("UPDATE counts SET value = 2")
+    assert value_of(Database(tmp_path / "db", SCHEMA)) == 2
+
+
 def test_a_file_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
     """The error names the folder and the file."""
     database = Database(tmp_path / "db", SCHEMA)

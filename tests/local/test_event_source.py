@@ -16,8 +16,8 @@ import processing
 from processing import LocalSession, ScriptProcessor
 from processing.clock import SYSTEM_CLOCK, SystemClock
 from processing.local.event_source import OutboxEventSource
-from processing.local.session import _local_polling
 from processing.testing import VirtualClock
+from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ def test_without_its_folder_it_reports_nothing(local_session: LocalSession, sour
 def test_a_wait_ends_although_no_describe_call_is_due(tmp_path: Path) -> None:
     """Without the event source, the wait would last as long as the interval of Describe calls."""
     clock, interval = VirtualClock(), 1e6
-    rare = attrs.evolve(_local_polling(), first=interval, longest=interval, list_every=interval)
+    rare = attrs.evolve(Polling.of_engine(), first=interval, longest=interval, list_every=interval)
     (tmp_path / "script.py").write_text("print('hello')")
     session = LocalSession(tmp_path / "engine", polling=rare, clock=clock)
     processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session)

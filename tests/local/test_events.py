@@ -42,7 +42,7 @@ PATIENCE = 60.0
 @pytest.fixture
 def make_session(tmp_path: Path) -> Callable[..., LocalSession]:
     def make(**settings: Any) -> LocalSession:
-        return LocalSession(tmp_path / "engine", sandbox="rewriting", tick=0.01, grace=0.2, **settings)
+        return LocalSession(tmp_path / "engine", **{"sandbox": "rewriting", "tick": 0.01, "grace": 0.2, **settings})
 
     return make
 
@@ -128,12 +128,25 @@ def test_an_event_is_what_eventbridge_delivers(make_session: Callable[..., Local
     assert receive(session, "events") == found
 
 
+_STUBBORN = """
+import pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+folder = pathlib.Path(__file__).parent
+(folder / "up").touch()
+while not (folder / "gate").exists():
+    time.sleep(0.01)
+"""
+
+
 def test_a_stop_is_two_changes(make_session: Callable[..., LocalSession], tmp_path: Path) -> None:
     """Stopping and Stopped; stopping again changes nothing."""
-    session = make_session(events_file=tmp_path / "events.jsonl")
-    create(session, "one", "import time; time.sleep(1000)")
+    session = make_session(events_file=tmp_path / "events.jsonl", grace=PATIENCE)
+    (tmp_path / "stubborn.py").write_text(_STUBBORN)
+    create(session, "one", f"import runpy; runpy.run_path('{tmp_path}/stubborn.py')")
+    until((tmp_path / "up").exists)
     for _ in range(2):
         session.client("sagemaker").stop_processing_job(ProcessingJobName="one")
+    (tmp_path / "gate").touch()
     wait(session, "one")
     found = read(tmp_path / "events.jsonl")
     assert statuses(found) == ["InProgress", "Stopping", "Stopped"]
@@ -500,7 +513,7 @@ def test_a_callback_may_close_its_own_subscription(make_session: Callable[..., L
     """It does not wait for itself, and there is no thread before it and none afterwards."""
     clock = VirtualClock()
     session = make_session(clock=clock)
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     closed = threading.Event()
     subscriptions: list[EventListener] = []
 
@@ -509,11 +522,11 @@ def test_a_callback_may_close_its_own_subscription(make_session: Callable[..., L
         closed.set()
 
     subscriptions.append(session.watch_events(callback))
-    assert threading.active_count() == threads + 1
+    assert len(set(threading.enumerate()) - before) == 1
     create(session, "one")
     assert closed.wait(PATIENCE)
     subscriptions[0].close()
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= before
     assert set(clock.sleeps) <= {0.05}
 
 
@@ -524,7 +537,7 @@ def test_bad_arguments_are_named(
     make_session: Callable[..., LocalSession], arguments: dict[str, Any], message: str
 ) -> None:
     """Before anything is started."""
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(ConfigurationError, match=message):
         make_session().watch_events(**{"callback": print, **arguments})
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= before

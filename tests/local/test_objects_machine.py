@@ -7,11 +7,8 @@ operation has happened in full or not at all, nothing else has changed, and no f
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import subprocess
-import sys
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +18,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from fork_server import ForkServer
+from object_operations import run_operation
 from processing.local.errors import ApiError
 from processing.local.stores.objects import ObjectStore
 from processing.local.stores.uploads import MultipartUploads
@@ -34,65 +33,6 @@ UPLOADS = st.integers(0, 2)
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where files cost least: a kill is no failure of the machine, so nothing has to be on a disk."""
 
-# The process that forks one for each operation: it has no threads, and what it needs is imported already.
-NURSERY = """
-import base64, json, os, signal, sys
-from pathlib import Path
-from processing.local.errors import ApiError
-from processing.local.stores import uploads
-from processing.local.stores.objects import ObjectStore
-
-uploads.MIN_PART_BYTES = 1
-
-def carry_out(store, name, arguments):
-    parts = uploads.MultipartUploads(store)
-    if name == "put":
-        key, body, tags, conditions = arguments
-        return store.put("bucket", key, base64.b64decode(body), tags=tags, **conditions).etag
-    if name == "delete":
-        return store.delete("bucket", arguments[0])
-    if name == "create":
-        return parts.create("bucket", arguments[0], headers={}, metadata={}).id
-    if name == "part":
-        upload, key, number, body = arguments
-        return parts.add_part(upload, "bucket", key, number, base64.b64decode(body)).etag
-    if name == "complete":
-        upload, key, chosen = arguments
-        return parts.complete(upload, "bucket", key, [uploads.Chosen(*part) for part in chosen]).etag
-    if name == "abort":
-        return parts.abort(arguments[0], "bucket", arguments[1])
-    return store.remove_orphans(0.0)
-
-def die_at(count):
-    left = [count]
-    def tick(*_):
-        left[0] -= 1
-        if left[0] <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-    sys.setprofile(tick)
-
-for line in sys.stdin:
-    root, name, arguments, death = json.loads(line)
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        store = ObjectStore(Path(root))
-        if death is not None:
-            die_at(death)
-        try:
-            answer = ["done", carry_out(store, name, arguments)]
-        except ApiError as error:
-            answer = ["refused", error.code]
-        sys.setprofile(None)
-        os.write(write, json.dumps(answer).encode())
-        os._exit(0)
-    os.close(write)
-    with open(read, "rb") as pipe:
-        answer = pipe.read().decode()
-    os.waitpid(child, 0)
-    print(answer or '["killed", null]', flush=True)
-"""
-
 
 class State(NamedTuple):
     """The expected content: bodies and tags by key, and the key and parts of each upload."""
@@ -101,36 +41,19 @@ class State(NamedTuple):
     uploads: dict[str, tuple[str, dict[int, bytes]]]
 
 
-class Nursery:
-    """Runs operations in processes of their own."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", NURSERY],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-
-    def run(self, root: Path, name: str, arguments: list[Any], death: int | None) -> tuple[str, Any]:
-        """Run an operation and return `done`, `refused` or `killed`, and the answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([str(root), name, arguments, death]) + "\n")
-        self._process.stdin.flush()
-        how, answer = json.loads(self._process.stdout.readline())
-        return how, answer
-
-    def close(self) -> None:
-        """End the process that runs operations."""
-        self._process.communicate()
+def run_in_child(
+    fork_server: ForkServer, root: Path, name: str, arguments: list[Any], death: int | None
+) -> tuple[str, Any]:
+    """Run an operation in a child, and return `done`, `refused` or `killed`, and the answer."""
+    ((code, outcome),) = fork_server.run(run_operation, (root, name, arguments, death))
+    assert code in {0, -signal.SIGKILL}
+    return outcome if code == 0 else ("killed", None)
 
 
 class Machine(RuleBasedStateMachine):
     """The store beside its model."""
 
-    nursery: Nursery
+    fork_server: ForkServer
 
     @initialize()
     def begin(self) -> None:
@@ -143,7 +66,7 @@ class Machine(RuleBasedStateMachine):
 
     def run(self, name: str, arguments: list[Any], death: int | None, after: State, expected: str | None = None) -> Any:
         """Run an operation. It leads to `after`, fails with the expected code, or is killed."""
-        how, answer = self.nursery.run(self.root, name, arguments, death)
+        how, answer = run_in_child(self.fork_server, self.root, name, arguments, death)
         if how == "killed":
             found = self.observe()
             assert found in {_frozen(self.model): self.model, _frozen(after): after}.values()
@@ -175,14 +98,14 @@ class Machine(RuleBasedStateMachine):
         """Write or overwrite an object."""
         tags = {"tag": tag} if tag else {}
         after = self.model._replace(objects={**self.model.objects, key: (body, tags)})
-        self.run("put", [key, _text(body), tags, {}], death, after)
+        self.run("put", [key, body, tags, {}], death, after)
 
     @rule(key=KEYS, body=BODIES, death=DEATHS)
     def put_once(self, key: str, body: bytes, death: int | None) -> None:
         """Write an object that must not exist."""
         after = self.model._replace(objects={**self.model.objects, key: (body, {})})
         expected = "PreconditionFailed" if key in self.model.objects else None
-        arguments = [key, _text(body), {}, {"if_none_match": True}]
+        arguments = [key, body, {}, {"if_none_match": True}]
         self.run("put", arguments, death, self.model if expected else after, expected)
 
     @rule(key=KEYS, death=DEATHS)
@@ -196,7 +119,7 @@ class Machine(RuleBasedStateMachine):
         """Start an upload, whose id is known only afterwards."""
         if len(self.model.uploads) > 2:
             return
-        how, answer = self.nursery.run(self.root, "create", [key], death)
+        how, answer = run_in_child(self.fork_server, self.root, "create", [key], death)
         found = self.observe()
         new = {name: value for name, value in found.uploads.items() if name not in self.model.uploads}
         assert found.objects == self.model.objects
@@ -211,7 +134,7 @@ class Machine(RuleBasedStateMachine):
         name, key, parts = self.upload(which)
         if name:
             uploads = {**self.model.uploads, name: (key, {**parts, number: body})}
-            self.run("part", [name, key, number, _text(body)], death, self.model._replace(uploads=uploads))
+            self.run("part", [name, key, number, body], death, self.model._replace(uploads=uploads))
 
     @rule(which=UPLOADS, death=DEATHS)
     def complete(self, which: int, death: int | None) -> None:
@@ -269,10 +192,6 @@ class Machine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-def _text(body: bytes) -> str:
-    return base64.b64encode(body).decode()
-
-
 def _frozen(state: State) -> str:
     return repr(state)
 
@@ -280,9 +199,9 @@ def _frozen(state: State) -> str:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by fork")
 def test_operations_that_die_happen_or_do_not() -> None:
     """Random operations, most of which are killed at a random moment."""
-    nursery = Nursery()
+    fork_server = ForkServer()
     try:
-        Machine.nursery = nursery
+        Machine.fork_server = fork_server
         quick = settings(
             max_examples=100,
             stateful_step_count=20,
@@ -293,14 +212,14 @@ def test_operations_that_die_happen_or_do_not() -> None:
         run: Any = run_state_machine_as_test  # without types in the versions of hypothesis for Python 3.10
         run(Machine, settings=quick)
     finally:
-        nursery.close()
+        fork_server.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by fork")
 @pytest.mark.parametrize("replaces", [False, True], ids=["new", "over an old one"])
 def test_no_moment_of_a_write_is_a_bad_one(replaces: bool) -> None:
     """A kill at any moment leaves the old object or the new one, and no other file."""
-    nursery = Nursery()
+    fork_server = ForkServer()
     outcomes = set()
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         store = ObjectStore(Path(folder))
@@ -310,7 +229,7 @@ def test_no_moment_of_a_write_is_a_bad_one(replaces: bool) -> None:
                 store.delete(BUCKET, "k")
                 if replaces:
                     store.put(BUCKET, "k", b"old")
-                how, _ = nursery.run(store.root, "put", ["k", _text(b"new"), {}, {}], moment)
+                how, _ = run_in_child(fork_server, store.root, "put", ["k", b"new", {}, {}], moment)
                 content = _content(store)
                 outcomes.add((how, content))
                 store.remove_orphans(0.0)
@@ -321,7 +240,7 @@ def test_no_moment_of_a_write_is_a_bad_one(replaces: bool) -> None:
                 if how == "done":
                     break
         finally:
-            nursery.close()
+            fork_server.close()
             store.database.close()
     old = b"old" if replaces else None
     assert outcomes == {("killed", old), ("killed", b"new"), ("done", b"new")}

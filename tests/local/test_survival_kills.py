@@ -25,6 +25,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from job_processes import without_children
 from processing.local.engine import Engine
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
@@ -135,11 +136,12 @@ class House:
         for place in Path("/proc").glob("[1-9]*"):
             with contextlib.suppress(OSError):
                 command, environment = (place / "cmdline").read_bytes(), (place / "environ").read_bytes()
-                state, _, group = (place / "stat").read_bytes().rpartition(b")")[2].split()[:3]
+                state, parent, group = (place / "stat").read_bytes().rpartition(b")")[2].split()[:3]
                 supervises = b"processing.local.jobs.supervisor" in command and mark in command
                 if state != b"Z" and (supervises or mark in command or mark + b"/jobs/" in environment):
-                    found.append(_Process(int(place.name), int(group), supervisor=supervises))
-        return found
+                    found.append(_Process(int(place.name), int(parent), int(group), supervisor=supervises))
+        supervisors = without_children({each.pid: each.parent for each in found if each.supervisor})
+        return [each for each in found if not each.supervisor or each.pid in supervisors]
 
     def check(self, reason: str) -> list[dict[str, Any]]:
         """Wait for all jobs and compare each with its promise; a failed job must have this reason."""
@@ -228,8 +230,9 @@ def _check_phases(job: dict[str, Any]) -> None:
 
 
 class _Process:
-    def __init__(self, pid: int, group: int, *, supervisor: bool) -> None:
+    def __init__(self, pid: int, parent: int, group: int, *, supervisor: bool) -> None:
         self.pid = pid
+        self.parent = parent
         self.group = group
         self.supervisor = supervisor
 
@@ -360,8 +363,11 @@ class _Server:
     """`python -m processing.local serve`, on the same port after each start."""
 
     def __init__(self, home: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        # While this socket is bound, the system gives its port to nobody else who binds any free one.
+        self._reserving = socket.socket()
+        self._reserving.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserving.bind(("127.0.0.1", 0))
+        self._port = self._reserving.getsockname()[1]
         self._command = [sys.executable, "-m", "processing.local", "serve", "--home", str(home)]
         self._command += ["--port", str(self._port), "--tick", "0.01"]
         self.start()
@@ -381,6 +387,10 @@ class _Server:
     def kill(self) -> None:
         self.process.kill()
         self.process.communicate()
+
+    def close(self) -> None:
+        self.kill()
+        self._reserving.close()
 
     def client(self, service: str) -> Any:
         return boto3.client(
@@ -446,7 +456,7 @@ def test_what_a_killed_server_answered_is_there(house: House) -> None:
     for user in users:
         user.done.set()
         user.join()
-    server.kill()
+    server.close()
     ended = {}
     for job in house.check(GONE):
         kind = "Training" if "TrainingJobName" in job else "Processing"

@@ -16,7 +16,9 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from processing import LocalSession
+from processing.local.jobs import host_processes
 from processing.local.settings import EngineSettings
+from processing.local.stores.jobs import JobStore
 from processing.testing import FaultInjector
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Trainer:
         indented = "".join(f"    {line}\n" for line in body.strip("\n").split("\n"))
         (self._folder / f"{module}.py").write_text(PROGRAM % indented)
         engine = self.session.engine
-        engine.settings = attrs.evolve(engine.settings, programs={"*/mine:*": module}, tick=0.01, grace=5.0)
+        engine.settings = attrs.evolve(engine.settings, programs={"*/mine:*": module}, tick=0.01, grace=60.0)
 
     def put(self, **objects: str) -> None:
         for name, body in objects.items():
@@ -327,6 +329,85 @@ time.sleep(600)
     assert "algo-2" in local.archive("out/job/output/model.tar.gz")
 
 
+def test_jobs_of_one_name_have_keys_of_their_own(local: Trainer) -> None:
+    """All hosts of a job have its key, by which they meet. A later job of that name cannot meet them."""
+    local.program("print(os.environ['PROCESSING_LOCAL_JOB'])")
+    keys = []
+    for _ in range(2):
+        local.run(hosts=2)
+        first, second = local.lines()
+        assert first == second
+        keys.append(first)
+        local.sagemaker.delete_training_job(TrainingJobName="job")
+        local.logs.delete_log_group(logGroupName=GROUP)
+    assert keys[0] != keys[1]
+
+
+_LATE_HOST = """
+import sys, time
+sys.path.append(sys.argv[1])
+from processing.local.jobs import supervisor, training_host
+
+def wait_for_the_other(self):
+    while self._jobs.hosts(self._record.id)[1].outcome is None:
+        time.sleep(0.005)
+    %s
+
+if sys.argv[4] == "1":
+    training_host.TrainingHost.begin = wait_for_the_other
+supervisor.main(sys.argv[2:])
+"""
+
+
+_SLOW_TO_TIDY_UP = """
+import sys, time
+sys.path.append(sys.argv[1])
+from processing.local import file_trees
+from processing.local.jobs import supervisor
+from processing.local.stores.jobs import JobStore
+
+def wait_for_the_other(path, remove=file_trees.remove_tree):
+    while JobStore(sys.argv[2]).hosts(int(sys.argv[3]))[1].outcome is None:
+        time.sleep(0.005)
+    remove(path)
+
+if sys.argv[4] == "1":
+    file_trees.remove_tree = wait_for_the_other
+supervisor.main(sys.argv[2:])
+"""
+
+
+def test_a_failed_host_stops_the_others_before_it_tidies_up(local: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is recorded first, however many files it has."""
+    monkeypatch.setattr(host_processes, "_SUPERVISOR_PROGRAM", _SLOW_TO_TIDY_UP + "# {}")
+    local.program("sys.exit('broken') if read('resourceconfig')['current_host'] == 'algo-1' else time.sleep(600)")
+    assert local.run(hosts=2)["FailureReason"].endswith("exit code: 1, host: algo-1")
+    assert [host.outcome for host in JobStore(local.session.home).hosts(1)] == ["failed", "cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("end", "error", "reason"),
+    [
+        pytest.param("sys.exit('broken')", "", "exit code: 1, host: algo-2", id="interrupted"),
+        pytest.param("pass", "raise OSError('gone')", "OSError: gone, host: algo-1", id="failed"),
+        pytest.param(
+            "pass", "raise training_host.DataError('ClientError: no data')", "no data, host: algo-1", id="no data"
+        ),
+    ],
+)
+def test_a_host_that_never_starts_its_program_leaves_the_others_files(
+    end: str, error: str, reason: str, local: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last host uploads what all others left, however it ends."""
+    monkeypatch.setattr(host_processes, "_SUPERVISOR_PROGRAM", _LATE_HOST % error + "# {}")
+    local.program(f"(ML / 'model' / read('resourceconfig')['current_host']).write_text('m'); {end}")
+    described = local.run(hosts=2)
+    assert described["TrainingJobStatus"] == "Failed"
+    assert described["FailureReason"].endswith(reason)
+    assert statuses(described)[-2:] == ["Uploading", "Failed"]
+    assert local.archive("out/job/output/model.tar.gz") == {"algo-2": "m"}
+
+
 def test_a_stopped_job_keeps_its_model(trainer: Trainer) -> None:
     """The program has time to save it after SIGTERM."""
     trainer.program("""
@@ -354,10 +435,16 @@ time.sleep(600)
 def test_a_job_beyond_its_maximum_runtime_is_stopped(local: Trainer) -> None:
     """It counts as stopped, the secondary status has the reason, and there is no FailureReason."""
     local.program("(ML / 'model/early').write_text('e'); time.sleep(600)")
-    described = local.run(StoppingCondition={"MaxRuntimeInSeconds": 1})
-    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
-    assert "FailureReason" not in described
-    assert local.archive("out/job/output/model.tar.gz") == {"early": "e"}
+
+    def keeps_its_model(seconds: int) -> bool:
+        name = f"job-{seconds}"
+        described = local.run(name, StoppingCondition={"MaxRuntimeInSeconds": seconds})
+        assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+        assert "FailureReason" not in described
+        prefix = f"out/{name}/output/"
+        return local.keys(prefix) == ["model.tar.gz"] and local.archive(f"{prefix}model.tar.gz") == {"early": "e"}
+
+    assert any(map(keeps_its_model, (1, 5, 25)))  # in a short time the program may write nothing
 
 
 def test_checkpoints_outlive_their_job(local: Trainer) -> None:

@@ -15,8 +15,7 @@ PROGRAM = """
 import os, sys
 sys.path[:] = sys.argv[1].split(os.pathsep)
 sys.modules["fcntl"] = None
-import processing
-from processing import *
+from processing import LocalSession, Processor, ScriptProcessor, attach, submit_all
 from processing.exceptions import EngineError
 
 def script(**options):
@@ -36,7 +35,7 @@ USES = {
     "session": "LocalSession()",
     "attach": 'os.environ["PROCESSING_TARGET"] = "local"; attach("job")',
     "submit_all": 'submit_all(script(), {"a": {"code": "ok.py"}}, name="fleet")',
-    "engine": "from processing.local.engine import Engine; Engine()",
+    "engine": "from processing import *; from processing.local.engine import Engine; Engine()",
 }
 
 

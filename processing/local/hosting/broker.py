@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import _socket  # the base of `socket`, whose import takes longer than everything a supervisor does here
 import contextlib
+import errno
 import os
 import select
 import sys
@@ -100,13 +101,19 @@ class Relay:
         return None if descriptor is None or text != LISTENING else _socket.socket(fileno=descriptor)
 
     def connection(self) -> _socket.socket | None:
-        """Return a socket that connects to the program; None if the relay has ended."""
+        """Return a socket that connects to the program; None if the relay has ended.
+
+        Raises:
+            OSError: this process has too many open files.
+        """
         try:
             with self._lock:
                 self._ours.send(CONNECT)
-                _, descriptor = _receive_socket(self._ours)
+                text, descriptor = _receive_socket(self._ours)
         except OSError:
             return None
+        if text and descriptor is None:  # the kernel drops a socket for which this process has no number
+            raise OSError(errno.EMFILE, "Too many open files")
         return None if descriptor is None else _socket.socket(fileno=descriptor)
 
     def close(self) -> None:
@@ -179,7 +186,10 @@ class ConnectionBroker:
             except OSError:  # it has gone, or there are too many open files
                 return
             try:
-                connection = self._connect()
+                try:
+                    connection = self._connect()
+                except OSError:  # there are too many open files: the client is turned away, and tries again
+                    return
                 if connection is None:
                     self._connect = None
                 else:

@@ -148,10 +148,15 @@ class HostConnections:
 
     def _keep(self, folder: str, leased: _Leased) -> None:
         with self._lock:
-            self._idle.setdefault(folder, []).append((time.monotonic(), leased))
             if self._closer is None:
-                self._closer = threading.Thread(target=self._close_idle, name="host-connections", daemon=True)
-                self._closer.start()
+                closer = threading.Thread(target=self._close_idle, name="host-connections", daemon=True)
+                try:
+                    closer.start()
+                except RuntimeError:  # there are too many threads, and nothing would close the connection later
+                    leased.close()
+                    return
+                self._closer = closer
+            self._idle.setdefault(folder, []).append((time.monotonic(), leased))
 
     def _close_idle(self) -> None:
         """Close connections that have been idle for long, until there is none. Runs in a thread of its own."""

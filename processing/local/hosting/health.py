@@ -51,7 +51,9 @@ class HealthCheck:
                 self.gave_up = True
                 return False
             pause = min(max(_PAUSE, elapsed * _PAUSE_SHARE), _LONGEST_PAUSE)
-            connection = self._connect()
+            connection = None
+            with contextlib.suppress(OSError):  # there are too many open files
+                connection = self._connect()
             if connection is None:
                 continue
             with contextlib.closing(connection):

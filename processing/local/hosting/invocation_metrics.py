@@ -74,8 +74,10 @@ class InvocationMetrics:
                 else:
                     known.add(value)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._store_later, name="invocation-metrics", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._store_later, name="invocation-metrics", daemon=True)
+                with contextlib.suppress(RuntimeError):  # there are too many threads: the next invocation tries again
+                    thread.start()
+                    self._thread = thread
 
     def flush(self) -> None:
         """Store the recorded values. On an error they are dropped: metrics fail no invocation."""

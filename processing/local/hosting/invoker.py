@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from processing.local.errors import ApiError
 from processing.local.hosting.connections import HostConnections
 from processing.local.hosting.hosts import EndpointHosts, variants_by_name
-from processing.local.hosting.program_client import Answer, Call, NotConnectedError
+from processing.local.hosting.program_client import Answer, Call, NotConnectedError, ProgramTimeoutError
 from processing.local.stores.endpoints import FAILED, IN_SERVICE, UPDATING, EndpointState, EndpointStore, Variant
 
 if TYPE_CHECKING:
@@ -168,9 +168,18 @@ class _Attempts:
         return self._call._replace(seconds=max(0.0, self._deadline - time.monotonic()))
 
     def recover(self) -> None:
-        """Find the host that serves the variant now, and start it if it has died."""
+        """Find the host that serves the variant now, and start it if it has died.
+
+        Raises:
+            ProgramTimeoutError: the time of the call is over.
+            HostFailedError: the host has ended, and this call had started it.
+            ApiError: the endpoint was deleted meanwhile.
+        """
         self._invoker.recover(self._endpoint, self.target.variant, self._started)
         try:
             self.target = self._invoker.target(self._endpoint, self._name)
         except ApiError:
             self.target = self._invoker.target(self._endpoint)  # an update has removed the variant
+        # A host that is ending refuses a call at once, so no attempt looks at the time.
+        if time.monotonic() >= self._deadline:
+            raise ProgramTimeoutError("The program did not answer in time.")

@@ -60,7 +60,7 @@ class ServingHost(HostSupervisor):
         raise NotImplementedError
 
     def on_program_end(self) -> None:
-        """Stop the use of the program, which has ended."""
+        """Stop the use of the program, which has ended. Called before and after the end of `on_healthy`."""
 
     def may_restart(self) -> bool:
         """Return whether a program that ended by itself after it was healthy is started again."""
@@ -150,8 +150,10 @@ class ServingHost(HostSupervisor):
             try:
                 ended = super().run_to_end(self._beside_relay(argv), env, host, descriptors)
             finally:
-                self.on_program_end()
+                self.on_program_end()  # first, because it lets `on_healthy` of a transform job end
                 process.close()
+                # Until now `on_healthy` may have gone on, and begun a use of the program that has ended.
+                self.on_program_end()
             if ended.stop_reason is not None or not process.healthy or not self.may_restart():
                 return ended
             self.log(f"The program ended with exit code {ended.exit_code}, and is started again.")

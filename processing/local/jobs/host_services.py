@@ -101,7 +101,8 @@ class HostServices:
 
     def take_lines(self) -> list[str]:
         """Return the services' lines for the job's log since the last call."""
-        return [] if self._gateway is None else self._gateway.take_lines()
+        gateway = self._gateway  # the thread that restarts the program may close it meanwhile
+        return [] if gateway is None else gateway.take_lines()
 
     def problem(self) -> str | None:
         """Return the FailureReason for which the program has to be ended; None if there is none."""

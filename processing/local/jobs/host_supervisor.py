@@ -37,7 +37,7 @@ from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import HOST_DIMENSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from processing.local.sandboxes.base import HostCommand
 
@@ -93,6 +93,7 @@ class HostSupervisor:
         self._work = self._folder / contract.host_name(number)
         self._ml_root = str(self._work / "ml")
         self._reserve = self._work / reserve.FILE
+        self._end_reserve = self._work / "reserve-of-end"
         self._stream = f"{record.name}/{contract.host_name(number)}-{int(time.time() * 1000)}"
         # This machine's clock may be set back. No line is older than its job, as clients drop such lines.
         self._earliest = math.ceil(round(record.created, 3) * 1000)
@@ -189,20 +190,20 @@ class HostSupervisor:
         """Store the results of an ended program, and return the host's end with what they say about it."""
         raise NotImplementedError
 
+    def complete(self, end: HostEnd) -> HostEnd:
+        """Complete the job's results if this is its last host, however it ended; return the host's end.
+
+        A host that has not completed keeps the end that it had before.
+        """
+        return end
+
     def run(self) -> None:
         """Run the host to its end, record the end, and remove its files."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        try:
-            end = self._run()
-        except ProcessingError as error:
-            end = _failure(error, self._folder)
-        except Exception as error:  # noqa: BLE001 - the job must end after any error
-            if not is_full(error):
-                import traceback
-
-                with contextlib.suppress(OSError):
-                    traceback.print_exc()
-            end = _failure(error, self._folder)
+        end = self._without_error(self._run)
+        results = self._without_error(lambda: self.complete(end))
+        if end.outcome == "completed":
+            end = results
         file_trees.remove_tree(self._work)
         try:
             ended = self._record_end(end)
@@ -214,18 +215,47 @@ class HostSupervisor:
             events.deliver(self._jobs, self._home)
             file_trees.remove_tree(self._folder)
 
+    def _free_space(self) -> None:
+        """Remove the host's files, but not the reserves: the results of the job may leave no other space."""
+        with contextlib.suppress(OSError):
+            for place in self._work.iterdir():
+                if place.is_dir():
+                    file_trees.remove_tree(place)
+
+    def _without_error(self, work: Callable[[], HostEnd]) -> HostEnd:
+        """Return the end that the work returns, or a failure for its error: the job must end after any error."""
+        try:
+            return work()
+        except ProcessingError as error:
+            return _failure(error, self._folder)
+        except Exception as error:  # noqa: BLE001 - an error of any kind
+            if not is_full(error):
+                import traceback
+
+                with contextlib.suppress(OSError):
+                    traceback.print_exc()
+            return _failure(error, self._folder)
+
     def _record_end(self, end: HostEnd) -> bool:
-        """Record the end, and return whether the job has ended.
+        """Record the end, and return whether the job has ended."""
+        return self._retry_while_full(
+            lambda: self._jobs.record_host_end(self._record.id, self._number, end, time.time())
+        )
+
+    def _retry_while_full(self, write: Callable[[], bool]) -> bool:
+        """Write to the job store, and return what the write returns.
 
         On a full disk other processes may take the space that was just freed, so this retries for a while.
         """
         deadline = time.monotonic() + _FINISH_SECONDS
         while True:
             try:
-                return self._jobs.record_host_end(self._record.id, self._number, end, time.time())
+                return write()
             except ProcessingError as error:  # noqa: PERF203 - tried five times a second
                 if not is_full(error) or time.monotonic() > deadline:
                     raise
+                with contextlib.suppress(OSError):
+                    self._end_reserve.unlink()
                 time.sleep(_FINISH_PAUSE)
 
     def _on_sigterm(self, *_: object) -> None:
@@ -257,7 +287,7 @@ class HostSupervisor:
         tmp.mkdir()
         tmp.chmod(0o1777)
         reserve.reserve(self._reserve)
-        reserve.reserve(self._work / "reserve-of-end", END_BYTES)
+        reserve.reserve(self._end_reserve, END_BYTES)
         self._check()
         self.begin()
         binds = self._data.fetch()

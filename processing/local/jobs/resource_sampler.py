@@ -78,6 +78,8 @@ class Sampler(threading.Thread):
         """
         self._root = root
         self._find = find
+        if find is not None:  # each run has a process of its own, whose CPU time begins at 0
+            self._found, self._last = 0, ResourceUsage(0.0, 0)
         self._last_time = time.monotonic()
         if not self.is_alive():
             self.start()

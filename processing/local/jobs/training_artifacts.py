@@ -63,7 +63,7 @@ class Artifacts:
 
     Args:
         request: the job's request.
-        places: the places at which its hosts left their directories, in order of the hosts.
+        places: the existing places at which its hosts left their directories, in order of the hosts.
         folder: the folder for an archive while it is made.
         objects: the job's S3.
         log: writes a line to the job's log.
@@ -78,7 +78,7 @@ class Artifacts:
         log: Callable[[str], None],
     ) -> None:
         self._request = request
-        self._places = [place for place in places if place.is_dir()]
+        self._places = places
         self._folder = folder
         self._objects = objects
         self._log = log
@@ -111,11 +111,13 @@ class Artifacts:
         links = {link: to for link, to in self._links(name).items() if link not in owners}
         if owners or links or needed:
             archive = self._folder / f"{name}.tar.gz"
-            with archive.open("w+b") as body:
-                _pack(files, links, body)
-                body.seek(0)
-                store(self._objects, uri, "", body)
-            archive.unlink()
+            try:
+                with archive.open("w+b") as body:
+                    _pack(files, links, body)
+                    body.seek(0)
+                    store(self._objects, uri, "", body)
+            finally:
+                archive.unlink(missing_ok=True)
 
     def _links(self, name: str) -> dict[str, str]:
         """Return the symbolic links of an artifact with their targets, relative to the link."""

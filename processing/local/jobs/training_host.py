@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,11 @@ from processing.local.jobs import output_files
 from processing.local.jobs.data import DataError, is_file_uri
 from processing.local.jobs.host_supervisor import HostSupervisor
 from processing.local.jobs.image_command import command_of
+from processing.local.programs.container import JOB_KEY
 from processing.local.stores import phases
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from processing.local.sandboxes.base import Bind
@@ -97,6 +99,8 @@ class TrainingHost(HostSupervisor):
         del binds
         algorithm = self._request["AlgorithmSpecification"]
         requested = dict(self._request.get("Environment") or {})
+        if self._plan.program is not None:
+            requested[JOB_KEY] = posixpath.basename(self._record.folder)  # it ends in random letters and digits
         return command_of(
             self._plan,
             "train",
@@ -131,20 +135,32 @@ class TrainingHost(HostSupervisor):
         self._metrics.update((name, (value, moment)) for name, moment, value in found)
 
     def collect(self, end: HostEnd) -> HostEnd:
-        """Upload checkpoints, and as the last host the artifacts, however the program ended."""
+        """Upload checkpoints, and leave the artifacts for the last host, however the program ended."""
         end = self._with_failure(self.upload(end))
         if self._metrics:
             self._jobs.record_metrics(self._record.id, self._metrics)
-        from processing.local.jobs.training_artifacts import Artifacts, leave  # it loads tarfile, which takes long
+        from processing.local.jobs.training_artifacts import leave  # it loads tarfile, which takes long
 
+        return self._unless_failed(lambda: leave(self._ml_root, self._place(self._number)), end)
+
+    def complete(self, end: HostEnd) -> HostEnd:
+        """As the last host, upload the artifacts of all hosts, even if this one has not started its program."""
+        if not self._retry_while_full(lambda: self._jobs.is_last_host(self._record.id, self._number, end, time.time())):
+            return end
+        places = [place for place in map(self._place, range(1, self._count + 1)) if place.is_dir()]
+        if not places:  # no program has run
+            return end
+        from processing.local.jobs.training_artifacts import Artifacts
+
+        self._free_space()
+        self._jobs.record_phase(self._record.id, phases.UPLOADING, time.time())
+        artifacts = Artifacts(self._request, places, self._folder, self._objects, self._log)
+        return self._unless_failed(lambda: artifacts.upload(completed=end.outcome == "completed"), end)
+
+    def _unless_failed(self, work: Callable[[], None], end: HostEnd) -> HostEnd:
+        """Do work on the artifacts, and return the host's end. An error of the work fails a host that has completed."""
         try:
-            leave(self._ml_root, self._place(self._number))
-            if not self._jobs.is_last_host(self._record.id, self._number, end, time.time()):
-                return end
-            self._jobs.record_phase(self._record.id, phases.UPLOADING, time.time())
-            places = [self._place(number) for number in range(1, self._count + 1)]
-            artifacts = Artifacts(self._request, places, self._folder, self._objects, self._log)
-            artifacts.upload(completed=end.outcome == "completed")
+            work()
         except (DataError, OSError) as error:
             self._log(str(error))
             if end.outcome == "completed":

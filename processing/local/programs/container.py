@@ -6,6 +6,8 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+JOB_KEY = "PROCESSING_LOCAL_JOB"
+"""The variable with a name that this job alone has, among the jobs of all engines of this machine."""
 _FAILURE_BYTES = 1024  # SageMaker reads no more of the failure
 
 

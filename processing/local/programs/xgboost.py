@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
+import sys
 import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -317,4 +319,8 @@ _ALGORITHM = program.Algorithm("xgboost", {"numpy": "numpy", "scipy": "scipy", "
 train, serve = _ALGORITHM.train, _ALGORITHM.serve
 
 if __name__ == "__main__":
+    # The library imports scikit-learn where it can. That takes longer than all the rest, and is of no use here.
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
+    # Hosts and jobs share this machine's processors, which a thread that waits must not keep from the others.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     program.main(_ALGORITHM)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
+import warnings
 import zlib
 from typing import TYPE_CHECKING
 
-from processing.local.programs.container import ContainerError
+from processing.local.programs.container import JOB_KEY, ContainerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
     from processing.local.programs.container import TrainingContainer
 
 _FIRST_PORT, _PORTS = 20_000, 10_000
-"""The ports of trackers, below those that the system gives away. Jobs that run at one time share their addresses, so
-that each has a port of its own, by its name."""
-_ATTEMPTS = 10
-"""The attempts to reach the tracker: the library waits 0, 2, 4, ... seconds between them, 90 in all."""
+"""The ports of trackers, below those that the system gives away. Jobs that run at one time share their addresses, and
+the system keeps a port for a minute after its use. So each job has a port of its own, by the key of the job."""
+_REACH_SECONDS = 90
+"""The time in which the tracker has to start: the first host may be the last one that has its data."""
+_PAUSE_SECONDS = 0.05
+"""The pause between attempts to reach the tracker. The library waits for seconds, and its second attempt fails."""
 _SECONDS = 300
 """The time in which the hosts have to meet, which includes the download of their data."""
 
@@ -59,7 +63,7 @@ class HostGroup:
         address, port = self._tracker_address()
         group = collective.CommunicatorContext(
             dmlc_communicator="rabit",
-            dmlc_retry=_ATTEMPTS,
+            dmlc_retry=1,
             dmlc_tracker_uri=address,
             dmlc_tracker_port=port,
             dmlc_task_id=self._name,
@@ -69,7 +73,8 @@ class HostGroup:
             if self.leads:
                 tracker = RabitTracker(len(self._names), address, port, sortby="task", timeout=_SECONDS)
                 tracker.start()
-            with group:
+            with contextlib.ExitStack() as stack:
+                _enter(stack, group, f"{address}:{port}")
                 yield
             if tracker is not None:
                 tracker.wait_for(_SECONDS)
@@ -91,5 +96,21 @@ class HostGroup:
                 f"{self._names[0]} has no address here, so that the hosts cannot train together: use one instance, or "
                 "a sandbox with names of hosts, such as bubblewrap"
             ) from error
-        job = os.environ.get("TRAINING_JOB_NAME", "")
-        return address, _FIRST_PORT + zlib.crc32(job.encode()) % _PORTS
+        return address, _FIRST_PORT + zlib.crc32(os.environ.get(JOB_KEY, "").encode()) % _PORTS
+
+
+def _enter(stack: contextlib.ExitStack, group: contextlib.AbstractContextManager[object], tracker: str) -> None:
+    """Enter a group whose tracker, at this address, may start later."""
+    from xgboost import core
+
+    deadline = time.monotonic() + _REACH_SECONDS
+    while True:
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*Failed to connect", UserWarning)
+                stack.enter_context(group)
+                return
+        except core.XGBoostError as error:
+            if f"connect to {tracker}" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE_SECONDS)

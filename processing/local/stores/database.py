@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from processing.exceptions import EngineError
 from processing.local.errors import OTHER_FOLDER, ApiError, is_full
@@ -34,7 +34,7 @@ _VACUUM_PAGES = 1000
 _CREATION_SECONDS = 60.0
 """The age from which an empty file is not one that another process is creating."""
 
-_abandoned: list[list[sqlite3.Connection]] = []
+_abandoned: list[list[_Opened]] = []
 """Connections of a parent that forked during a transaction. SQLite forbids its child to use and to close them."""
 
 _write_locks: dict[str, threading.Lock] = {}
@@ -110,6 +110,13 @@ def _set_modes(connection: sqlite3.Connection) -> None:
             return
 
 
+class _Opened(NamedTuple):
+    """A connection, and the identity of its file; None for one that serves a single transaction."""
+
+    connection: sqlite3.Connection
+    file: tuple[int, int] | None
+
+
 class Database:
     """A database file and the connections to it of this process.
 
@@ -138,8 +145,8 @@ class Database:
         self._version = version
         self._upgrades = dict(upgrades or {})
         self._pid = os.getpid()
-        self._file: tuple[int, int] | None = None
-        self._idle: list[sqlite3.Connection] = []
+        self._file: tuple[int, int] | None = None  # that of the newest connection
+        self._idle: list[_Opened] = []
         self._closer = weakref.finalize(self, _close_all, self._idle, self._pid)
         GATE.watch(self)
 
@@ -210,34 +217,37 @@ class Database:
     def _lend_one(self, for_reading: bool) -> Iterator[sqlite3.Connection]:
         if self._pid != os.getpid():
             self._leave_to_parent()
-        if self._idle and self._file != _identity(self.path):
-            self.close()  # the file was removed or replaced, so writes through these connections would be lost
         idle = self._idle
-        connection, kept = self._take(idle, for_reading)
+        opened = self._take(idle, for_reading)
+        kept = opened.file is not None
         try:
-            yield connection
+            yield opened.connection
         except sqlite3.Error as error:
             explained = explain_error(self.path, error)
             # A damaged connection is closed. On a full disk it stays, since it may be impossible to open a new one.
             kept = kept and isinstance(explained, ApiError)
             raise explained from error
         finally:
-            if kept:
-                idle.append(connection)
+            if kept and opened.file == self._file:  # an older file was removed, and would keep its space
+                idle.append(opened)
             else:
-                connection.close()
+                opened.connection.close()
 
-    def _take(self, idle: list[sqlite3.Connection], for_reading: bool) -> tuple[sqlite3.Connection, bool]:
-        """Return a connection, and True if it may be used again afterwards."""
-        with contextlib.suppress(IndexError):
-            return idle.pop(), True
+    def _take(self, idle: list[_Opened], for_reading: bool) -> _Opened:
+        """Return an idle connection to the present file, or a new one."""
+        with contextlib.suppress(IndexError):  # other threads take connections too
+            while True:
+                opened = idle.pop()
+                if opened.file == _identity(self.path):
+                    return opened
+                opened.connection.close()  # the file was removed or replaced, so writes through it would be lost
         try:
-            return self._open(), True
+            return self._open()
         except ApiError as error:
             unshared = self._open_unshared() if for_reading and is_full(error) else None
             if unshared is None:
                 raise
-            return unshared, False
+            return _Opened(unshared, None)
 
     def _leave_to_parent(self) -> None:
         _abandoned.append(self._idle)
@@ -246,12 +256,12 @@ class Database:
         self._idle = []
         self._closer = weakref.finalize(self, _close_all, self._idle, self._pid)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> _Opened:
         was_emptied = _was_emptied(self.path)
         try:
             connection = connect(self.path)
             try:
-                self._file = _identity(self.path)
+                file = self._file = _identity(self.path)
                 if _pragma(connection, "user_version") != self._version:
                     with self._transaction(connection, "BEGIN IMMEDIATE"):
                         self._bring_up_to_date(connection)
@@ -264,7 +274,7 @@ class Database:
             import logging  # here, because a supervisor starts without it
 
             logging.getLogger(__name__).warning("%s was an empty file: the engine begins a new one.", self.path)
-        return connection
+        return _Opened(connection, file)
 
     def _open_unshared(self) -> sqlite3.Connection | None:
         """Open the database for reading without the files for which a full disk has no room.
@@ -325,9 +335,9 @@ def _was_emptied(path: Path) -> bool:
     return False
 
 
-def _close_all(connections: list[sqlite3.Connection], pid: int) -> None:
-    while connections and pid == os.getpid():
-        connections.pop().close()
+def _close_all(idle: list[_Opened], pid: int) -> None:
+    while idle and pid == os.getpid():
+        idle.pop().connection.close()
 
 
 def verify(path: Path) -> None:

@@ -215,8 +215,20 @@ def with_long_grace(tmp_path: Path) -> Iterator[Hosting]:
 
 
 @pytest.fixture
-def without_networks(tmp_path: Path) -> Iterator[Hosting]:
+def machine_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Port 8080 of this machine, which tests that run side by side use one at a time."""
+    import fcntl  # absent on Windows
+
+    # The processes of one run have folders side by side.
+    with (tmp_path_factory.getbasetemp().parent / "port.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def without_networks(machine_port: None, tmp_path: Path) -> Iterator[Hosting]:
     """An engine whose programs share this machine's network."""
+    del machine_port
     made = Hosting(tmp_path / "engine", sandbox="rewriting")
     yield made
     made.close()
@@ -228,7 +240,8 @@ def sandboxed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hostin
     skip_without_sandbox(request.param)
     made = Hosting(tmp_path / "engine", sandbox=request.param)
     if request.param == "rewriting":
-        made.until(lambda: not port_in_use())  # by another test
+        request.getfixturevalue("machine_port")
+        made.until(lambda: not port_in_use())  # by a program of this machine
     yield made
     made.close()
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from processing import EngineError
+from processing.container.runner import ProgramExit
+from processing.local.hosting.asynchronous import worker
 from processing.local.hosting.asynchronous.queue import AsyncQueue, AsyncRequest
+from processing.local.hosting.broker import ConnectionBroker
+from processing.local.hosting.endpoint_host import EndpointHost
+from processing.local.hosting.health import HealthCheck
+from processing.local.hosting.program_client import Answer
+from processing.local.jobs.host_supervisor import HostSupervisor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from processing.local.hosting.program_process import ProgramProcess
 
 OUTPUT = {"S3OutputPath": "s3://data/out", "S3FailurePath": "s3://data/failures"}
 
@@ -95,3 +109,78 @@ def test_a_queue_gives_each_request_once(tmp_path: Any) -> None:
     queue.clear()
     with queue.claim() as nothing:
         assert nothing is None
+
+
+class _SlowHost(EndpointHost):
+    """A host whose program ends just after it was found healthy."""
+
+    ended: threading.Event
+
+    def own_network(self) -> bool:
+        return False  # no relay is needed
+
+    def may_restart(self) -> bool:
+        return False
+
+    def on_program_end(self) -> None:
+        super().on_program_end()
+        self.ended.set()
+
+    def on_healthy(self, process: ProgramProcess) -> None:
+        assert self.ended.wait(60)
+        super().on_healthy(process)
+
+
+def test_a_program_that_ends_early_leaves_no_worker(
+    hosting: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker of a program that has ended is stopped, and clients wait, even if it begins after that end."""
+
+    def run(host: Any, *_: object) -> ProgramExit:
+        host._process.started()
+        return ProgramExit(1, None)
+
+    _deploy(hosting)
+    (record,) = hosting.session.engine.jobs.endpoint_hosts()
+    host = _SlowHost(hosting.home, hosting.session.engine.jobs, record, 1)
+    host.ended = threading.Event()
+    host._broker = broker = ConnectionBroker(str(tmp_path))
+    monkeypatch.setattr(HealthCheck, "wait", lambda _: True)
+    monkeypatch.setattr(HostSupervisor, "run_to_end", run)
+    unused: Any = None
+    host._run_programs([], {}, unused, [])
+    assert host._async is not None
+    was_stopped, waits = host._async._stopped.is_set(), broker._connect is None
+    host._async.stop()
+    broker.close()
+    assert (was_stopped, waits) == (True, True)
+
+
+class _Objects:
+    """An S3 that fails once."""
+
+    def __init__(self) -> None:
+        self.tries: list[bytes] = []
+        self.stored = threading.Event()
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        self.tries.append(content)
+        if len(self.tries) == 1:
+            raise EngineError(f"{bucket}/{key} cannot be stored")
+        self.stored.set()
+
+
+def test_a_worker_survives_a_failure_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that cannot be stored is stored by a later attempt, also if the log fails at the same time."""
+
+    def log(text: str) -> None:
+        raise EngineError(text)
+
+    monkeypatch.setattr(worker, "_PROBLEM_SECONDS", 0.0)
+    queue, objects = AsyncQueue(tmp_path, "endpoint"), _Objects()
+    queue.put(_request(0))
+    made: Any = objects
+    running = worker.AsyncWorker(queue, made, lambda _: Answer(200, {}, b"answer"), log, 1)
+    assert objects.stored.wait(60)
+    running.stop()
+    assert objects.tries == [b"answer"] * 2

@@ -161,6 +161,7 @@ def test_an_image_that_cannot_serve_fails_the_endpoint(container_hosting: Any) -
     assert "no such weights" in described["FailureReason"]
 
 
+@pytest.mark.usefixtures("machine_port")
 def test_without_networks_one_image_serves_at_a_time(container_hosting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that cannot share a network of the engine's, such as docker's, shares this machine's."""
     sandbox = sandboxes.sandbox_for(container_hosting.session.engine.settings)

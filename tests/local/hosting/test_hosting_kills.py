@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from job_processes import without_children
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -60,20 +62,20 @@ class Process(NamedTuple):
 
 def processes(home: Path) -> list[Process]:
     """The processes that serve for a folder: supervisors, and what runs in their sandboxes."""
-    found = []
+    found, supervisors = [], dict[int, int]()
     mark = os.fsencode(home)
     for place in Path("/proc").glob("[1-9]*"):
         with contextlib.suppress(OSError):
             words = (place / "cmdline").read_bytes().split(b"\0")
             environment = (place / "environ").read_bytes()
-            state = (place / "stat").read_bytes().rpartition(b")")[2].split()[0]
+            state, parent = (place / "stat").read_bytes().rpartition(b")")[2].split()[:2]
             if state == b"Z":
                 continue
             if any(b"processing.local.hosting.supervisor" in word for word in words) and mark in words:
-                found.append(Process(int(place.name), "supervisor"))
+                supervisors[int(place.name)] = int(parent)
             elif mark + b"/jobs/" in environment:
                 found.append(Process(int(place.name), _kind(words)))
-    return found
+    return [*(Process(pid, "supervisor") for pid in without_children(supervisors)), *found]
 
 
 def _kind(words: list[bytes]) -> str:
@@ -183,7 +185,9 @@ def test_an_endpoint_settles_after_a_kill_in_a_change(hosting: Any, kind: str) -
             time.sleep(moments.uniform(0, 0.4))
             kill(hosting.home, kind)
             _settled(hosting)
-            assert hosting.invoke("e", b"version") in {b"1", b"2"}
+            with load(hosting) as answers:  # the first call may be one that the killed program got
+                hosting.until(lambda answers=answers: answers)
+            assert set(answers) <= {b"1", b"2"}
         hosting.sagemaker.delete_endpoint(EndpointName="e")
         kill(hosting.home, kind)
         hosting.until(lambda: not hosting.exists("e"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -16,8 +19,12 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from forked import in_children
+from processing.container.relay import CONNECT, send_socket
 from processing.local.handlers import runtime
 from processing.local.hosting import program_client
+from processing.local.hosting.broker import LEASE, ConnectionBroker, Relay
+from processing.local.hosting.health import HealthCheck
+from processing.local.hosting.invoker import EndpointInvoker
 from processing.local.transports.server import Server
 
 if TYPE_CHECKING:
@@ -130,7 +137,7 @@ def test_the_program_sees_its_model_and_its_variables_and_the_engine(shared: Any
     assert json.loads(shared.invoke("shared", b"model /opt/ml/model")) == ["code", "inference.py", "weights.txt"]
     assert shared.invoke("shared", b"env VERSION") == b"1"
     assert json.loads(shared.invoke("shared", b"buckets")) == ["data"]
-    assert shared.lines(GROUP)[:1] == ["serving"]
+    shared.until(lambda: shared.lines(GROUP)[:1] == ["serving"])
 
 
 def test_many_invocations_at_once(shared: Any) -> None:
@@ -167,9 +174,10 @@ def test_forked_children_have_connections_of_their_own(shared: Any) -> None:
 def test_a_slow_program_is_aws_error(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time limit the error has AWS's words and the status 0. The endpoint goes on."""
     assert program_client.Call("GET", "/").seconds == 60
-    monkeypatch.setattr(runtime, "Call", lambda *args: program_client.Call(*args)._replace(seconds=0.2))
-    with pytest.raises(shared.runtime.exceptions.ModelError, match="Your invocation timed out") as failed:
-        shared.invoke("shared", b"sleep 5")
+    with monkeypatch.context() as hasty:
+        hasty.setattr(runtime, "Call", lambda *args: program_client.Call(*args)._replace(seconds=0.2))
+        with pytest.raises(shared.runtime.exceptions.ModelError, match="Your invocation timed out") as failed:
+            shared.invoke("shared", b"sleep 5")
     assert failed.value.response["OriginalStatusCode"] == 0
     assert shared.invoke("shared", b"fine") == b"fine"
 
@@ -199,3 +207,107 @@ def test_metrics_of_invocations(hosting: Any) -> None:
     hosting.until(lambda: total("Invocations") == 4)
     assert (total("Invocation4XXErrors"), total("Invocation5XXErrors")) == (1, 1)
     assert total("ModelLatency") > 0
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_host_that_is_ending_delays_no_call_beyond_its_time(shared: Any, streamed: bool) -> None:
+    """A call whose time is over is not tried again, streamed or not."""
+    import fcntl  # absent on Windows
+
+    recoveries: list[int] = []
+
+    class Invoker(EndpointInvoker):
+        def recover(self, *args: Any) -> None:
+            if recoveries:
+                fcntl.flock(lease, fcntl.LOCK_UN)  # else the call would go on for ever
+            recoveries.append(1)
+            super().recover(*args)
+
+    invoker = Invoker(shared.session.engine)
+    target = invoker.target("shared")
+    call = program_client.Call("POST", "/invocations", seconds=0.0)
+    with Path(invoker.folder(target.variant), LEASE).open("rb") as lease, contextlib.ExitStack() as stack:
+        fcntl.flock(lease, fcntl.LOCK_EX)
+        ask: Any = (lambda *args: stack.enter_context(invoker.stream(*args))) if streamed else invoker.ask
+        with pytest.raises(program_client.ProgramTimeoutError):
+            ask("shared", target, call)
+    assert len(recoveries) == 1
+
+
+def test_a_host_without_free_files_serves_later(tmp_path: Path) -> None:
+    """The client for which no socket can be made is turned away, and the next one is served."""
+    first, second = socket.socketpair()
+    tries: list[int] = []
+
+    def make() -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return first
+
+    broker = ConnectionBroker(str(tmp_path))
+    broker.open(make)
+    with contextlib.closing(second), contextlib.closing(broker):
+        with pytest.raises(program_client.NotConnectedError):
+            program_client.connect(str(tmp_path), time.monotonic() + 10)
+        program_client.connect(str(tmp_path), time.monotonic() + 10).close()
+    assert len(tries) == 2
+
+
+def test_a_relay_whose_socket_is_dropped_serves_later(tmp_path: Path) -> None:
+    """A message of the relay without its socket is no end of the relay: the next client is served."""
+    relay = Relay(gateway=False)
+    first, second = socket.socketpair()
+
+    def answer() -> None:
+        assert relay._theirs.recv(1) == CONNECT
+        relay._theirs.send(CONNECT)  # all that arrives in a process with too many open files
+        assert relay._theirs.recv(1) == CONNECT
+        send_socket(relay._theirs, CONNECT, first)
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    broker = ConnectionBroker(str(tmp_path))
+    broker.open(relay.connection)
+    with contextlib.closing(second), contextlib.closing(relay), contextlib.closing(broker):
+        with pytest.raises(program_client.NotConnectedError):
+            program_client.connect(str(tmp_path), time.monotonic() + 10)
+        program_client.connect(str(tmp_path), time.monotonic() + 10).close()
+        answering.join()
+
+
+def test_a_health_check_without_free_files_goes_on() -> None:
+    """A connection that cannot be made says nothing about the program."""
+    tries: list[int] = []
+
+    def make() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        check.stop()
+
+    check = HealthCheck(make, 60)
+    assert not check.wait()
+    assert (len(tries), check.gave_up) == (2, False)
+
+
+@pytest.mark.parametrize("name", ["host-connections", "invocation-metrics"])
+def test_a_thread_that_does_not_start_fails_no_invocation(
+    shared: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The invocation has its answer, and the next one starts the thread."""
+    tries: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def start_later(thread: threading.Thread) -> None:
+        if thread.name == name:
+            tries.append(thread)
+            if len(tries) == 1:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_later)
+    handler = runtime.RuntimeHandler(shared.session.engine)
+    for body in (b"first", b"second"):
+        assert handler.invoke_endpoint({"EndpointName": "shared", "Body": body})["Body"] == body
+    assert len(tries) == 2

@@ -26,21 +26,23 @@ for folder, _, names in sorted(os.walk("/tmp/input", followlinks=True)):
         if "fail" in lines: sys.exit(5)
 """
 CHAT = """
-import os, time
+import os, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+go = threading.Event()
 class Chat(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if body == b"die": os._exit(3)
+        if body == b"go": go.set()
         self.send_response(200)
         name = "X-Amzn-SageMaker-Custom-Attributes"
         self.send_header(name, self.headers.get(name, ""))
         self.end_headers()
         if self.path == "/v1/stream":
             self.wfile.write(b"data: 1\\n\\n")
-            time.sleep(0.2)
+            go.wait(60)
             self.wfile.write(b"data: 2\\n\\n")
         self.wfile.write(b"%s %s" % (os.environ["NAME"].encode(), self.path.encode()))
         self.wfile.write(body if len(body) < 100 else b" %d" % len(body))
@@ -112,9 +114,10 @@ def test_a_stream_of_one_of_several_routes(shim_hosting: Any) -> None:
     answer = shim_hosting.runtime.invoke_endpoint_with_response_stream(
         EndpointName="s", Body=b"?", CustomAttributes="route=/v1/stream"
     )
-    pieces = [event["PayloadPart"]["Bytes"] for event in answer["Body"]]
-    assert b"".join(pieces) == b"data: 1\n\ndata: 2\n\ns /v1/stream?"
-    assert pieces[0] == b"data: 1\n\n"
+    pieces = (event["PayloadPart"]["Bytes"] for event in answer["Body"])
+    assert next(pieces) == b"data: 1\n\n"
+    assert shim_hosting.invoke("s", b"go") == b"s /v1/chatgo"
+    assert b"".join(pieces) == b"data: 2\n\ns /v1/stream?"
     assert shim_hosting.invoke("s", b"?") == b"s /v1/chat?"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import json
 from typing import Any
 
@@ -10,7 +12,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from processing.local.hosting.networks import only_server
-from processing.local.hosting.transforms.settings import ProposedSettings, proposed_settings
+from processing.local.hosting.program_client import Answer, Call
+from processing.local.hosting.transforms import feed
+from processing.local.hosting.transforms.data_processing import DataProcessing
+from processing.local.hosting.transforms.settings import ProposedSettings, TransformSettings, proposed_settings
 
 GROUP = "/aws/sagemaker/TransformJobs"
 LINES = b"".join(b"%d,x\n" % number for number in range(300))
@@ -88,9 +93,9 @@ def test_each_object_becomes_one_output(transforms: Transforms) -> None:
     assert "Model" not in described
     (listed,) = sagemaker.list_transform_jobs(StatusEquals="Completed")["TransformJobSummaries"]
     assert listed["TransformJobArn"] == described["TransformJobArn"]
-    assert transforms.log("whole") == [
-        "serving",
+    assert sorted(transforms.log("whole")) == [  # the program's line and the host's arrive by different ways
         "[sagemaker logs]: MaxConcurrentTransforms=1, MaxPayloadInMB=1, BatchStrategy=MULTI_RECORD",
+        "serving",
     ]
 
 
@@ -262,3 +267,22 @@ def test_without_networks_a_second_host_does_not_start(without_networks: Any) ->
     assert not second
     assert described["TransformJobStatus"] == "Failed"
     assert described["FailureReason"].startswith("The port 8080 of this machine is in use, and the sandbox rewriting")
+
+
+def test_a_request_without_a_free_file_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal of a socket counts as one of the attempts, like a program that gives no answer."""
+    tries: list[bytes] = []
+    stored: list[bytes] = []
+
+    def ask(call: Call) -> Answer:
+        tries.append(call.body)
+        if len(tries) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return Answer(200, {}, b"answer")
+
+    monkeypatch.setattr(feed, "_BACKOFF", 0.0)
+    processing = DataProcessing({"TransformInput": {}, "TransformOutput": {}})
+    settings = TransformSettings("None", False, None, 1, False, {}, 60.0, 1)  # noqa: FBT003 - a tuple's members
+    each = feed.TransformObject("name", lambda: [b"x"], io.BytesIO, lambda file: stored.append(file.read()))
+    assert feed.Transform(settings, processing, ask, print, lambda: None).run([each]) is None
+    assert (tries, stored) == ([b"x"] * 2, [b"answer"])

@@ -7,9 +7,13 @@ import os
 import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from processing.local.jobs import host_processes as hosts
+from processing.local.jobs.gateway import Gateway
+from processing.local.jobs.host_services import HostServices
+from processing.local.limits import ResourceLimits
 
 if TYPE_CHECKING:
     import pytest
@@ -141,7 +145,7 @@ def test_the_gateway_dies_with_a_killed_supervisor(jobs: Any) -> None:
     os.kill(supervisor.pid, signal.SIGKILL)
     supervisor.wait()
     jobs.until(lambda: not _serves(port))
-    jobs.until(lambda: not Path(f"/proc/{server}/cmdline").exists() or not Path(f"/proc/{server}/cmdline").read_bytes())
+    jobs.until(lambda: not _runs(server))
     assert jobs.wait(name)["ProcessingJobStatus"] == "Failed"
 
 
@@ -181,8 +185,29 @@ def test_a_killed_server_is_replaced(jobs: Any) -> None:
     assert first == second
 
 
+def _runs(pid: int) -> bool:
+    """Return whether a process has not ended; that of a zombie has."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
 def _servers(supervisor: int) -> list[int]:
     """Return the children of a supervisor that are gateways' servers."""
     tasks = Path(f"/proc/{supervisor}/task").iterdir()
     children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
     return [child for child in children if b"gateway import serve" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_lines_are_taken_while_the_gateway_closes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that restarts a program may close the gateway at any moment of the look for its lines."""
+    found: list[Any] = []
+    gone_after_a_look = property(lambda _: found.pop() if found else None, lambda _, value: found.append(value))
+    monkeypatch.setattr(HostServices, "_gateway", gone_after_a_look, raising=False)
+    plan: Any = SimpleNamespace(limits=ResourceLimits(), memory=None, sample=60.0, gateway=None)
+    services = HostServices(tmp_path, tmp_path, {}, 0, plan, 1, "namespace")
+    options: Any = None  # it serves no connection
+    gateway = services._gateway = Gateway(tmp_path, options)
+    assert services.take_lines() == []
+    gateway.close()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc")
 
 NAMES = ("CPUUtilization", "MemoryUtilization", "DiskUtilization")
+_EVER = 1 << 40
+"""One period for all samples, in seconds. Two samples may lie in two minutes."""
 
 
 def _values(jobs: Any, job: str, host: int = 1) -> dict[str, list[float]]:
@@ -29,7 +31,7 @@ def _values(jobs: Any, job: str, host: int = 1) -> dict[str, list[float]]:
     found = {}
     for name in NAMES:
         metric = Metric.of(JOB_NAMESPACE, name, {HOST_DIMENSION: f"{job}/algo-{host}"})
-        found[name] = [bucket.maximum for bucket in store.summarize(metric, 0, time.time() + 60, 60)]
+        found[name] = [bucket.maximum for bucket in store.summarize(metric, 0, time.time() + 60, _EVER)]
     return found
 
 
@@ -117,6 +119,24 @@ class _Kept:
 
     def append(self, samples: list[tuple[float, dict[str, float]]]) -> None:
         self.samples += [values for _, values in samples]
+
+
+def test_a_restarted_program_is_sampled_from_its_start(tmp_path: Path) -> None:
+    """After a restart the samples are those of the new process, and begin with its own CPU time."""
+    kept = _Kept()
+    sampler = Sampler(kept, DiskWatch(tmp_path, 1 << 30), None, 3600.0)
+    busy = "sum(range(3_000_000))\nprint(1, flush=True)\nimport sys\nsys.stdin.read()\n"
+    with subprocess.Popen([sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as restarted:
+        assert restarted.stdout is not None
+        assert restarted.stdin is not None
+        restarted.stdout.readline()
+        for process in (os.getpid(), restarted.pid):  # this process has used more CPU time
+            sampler.watch(1, lambda found=process: found)  # type: ignore[misc]
+            assert sampler._process() == process
+            sampler._sample(usage_of_tree(process))
+        restarted.stdin.close()
+    sampler.stop()
+    assert kept.samples[-1]["CPUUtilization"] > 0
 
 
 def test_without_proc_nothing_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

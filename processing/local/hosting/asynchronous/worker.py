@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -67,8 +68,9 @@ class AsyncWorker:
         while not self._stopped.is_set():
             try:
                 pause = 0.0 if self._process_one() else _POLL_SECONDS
-            except (ApiError, OSError) as error:
-                self._log(f"The result of an asynchronous invocation cannot be stored now: {error}")
+            except Exception as error:  # noqa: BLE001 - without this thread the queue stands, and nobody notices
+                with contextlib.suppress(Exception):  # the log may have the same problem
+                    self._log(f"An asynchronous invocation is tried again: {type(error).__name__}: {error}")
                 pause = _PROBLEM_SECONDS
             self._stopped.wait(pause)
 

@@ -146,7 +146,7 @@ class Transform:
                 time.sleep(_BACKOFF * 2 ** (attempt - 1))
             try:
                 answer = self._ask(call)
-            except ProgramError as error:
+            except (ProgramError, OSError) as error:  # the latter such as too many open files
                 message = str(error)
                 continue
             if answer.status == 200:

@@ -88,7 +88,7 @@ class JobFeed:
     def _proposed(self, connections: ProcessConnections) -> ProposedSettings:
         try:
             answer = connections.ask(Call("GET", "/execution-parameters", seconds=_PARAMETERS_SECONDS))
-        except ProgramError:
+        except (ProgramError, OSError):  # the latter such as too many open files
             return ProposedSettings()
         return proposed_settings(answer.body) if answer.status == 200 else ProposedSettings()
 
