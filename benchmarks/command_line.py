@@ -6,6 +6,7 @@ the one on the PATH, or of `scripts/foreign-clients`; without one, its figure is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import resource
@@ -89,7 +90,13 @@ def live_line() -> Figure:
     from processing.watching.render.live_line import LiveLine
 
     reader, writer = pty.openpty()
-    threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(reader, 4096), b"")], daemon=True).start()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # which Linux reports at the end of a terminal
+            while os.read(reader, 4096):
+                pass
+
+    threading.Thread(target=read, daemon=True).start()
     out = os.fdopen(writer, "w")
     live = LiveLine(out, lambda: ["InProgress: running, 1:02:03, 0.01 USD so far"])
     live.start()

@@ -7,10 +7,7 @@
 
 from __future__ import annotations
 
-import copy
 import gc
-import inspect
-import json
 import os
 import signal
 import sys
@@ -18,15 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore import hooks
-from botocore.loaders import ExtrasProcessor, JSONFileLoader, Loader
 from hypothesis import HealthCheck, settings
 
 import processing
-from seaweedfs_fixtures import empty_buckets, seaweedfs, seaweedfs_server  # noqa: F401 - fixtures of several folders
+from botocore_fixtures import (  # noqa: F401 - used by every test
+    clients_share_models,
+    handlers_inspected_fast,
+    service_models_read_once,
+    simulations_see_no_signatures,
+    timestamps_parsed_once,
+)
+from seaweedfs_fixtures import (  # noqa: F401 - fixtures of several folders
+    _seaweedfs_process,
+    empty_buckets,
+    seaweedfs,
+    seaweedfs_server,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from processing import LocalSession
 
@@ -71,73 +78,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if skipped and session.exitstatus == pytest.ExitCode.OK:
         reporter.write_line(f"{len(skipped)} skipped, and every test has to run here", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _service_models_read_once() -> Iterator[None]:
-    """botocore's data files are read, unpacked and parsed once in a process, and their folders are listed once.
-
-    Without this, tests spend a third of a session's time on it. Sessions share what was parsed, as the clients of one
-    session do. Each gets its own routes of the operations, because botocore changes those of S3 at the first call. moto
-    merges its own data into a model, and gets a copy for that.
-    """
-    read, list_services, merge = JSONFileLoader.load_file, Loader.list_available_services, ExtrasProcessor.process
-    parsed, services = dict[str, Any](), dict[tuple[str, ...], Any]()
-
-    def load(loader: JSONFileLoader, path: str) -> Any:
-        if path not in parsed:
-            found = read(loader, path)
-            if found is None:
-                return None
-            parsed[path] = json.loads(json.dumps(found))  # plain dictionaries
-        found = parsed[path]
-        if path.endswith(f"{os.sep}service-2"):
-            return _with_own_routes(found)
-        return _MotoExtras(found) if path.endswith(".moto-extras") else found
-
-    def merge_apart(processor: ExtrasProcessor, model: dict[str, Any], extras: Iterable[Any]) -> None:
-        found = list(extras)
-        if any(isinstance(each, _MotoExtras) for each in found):
-            model.update(copy.deepcopy(model))
-        merge(processor, model, found)
-
-    def available(loader: Loader, type_name: str) -> Any:
-        key = (type_name, *loader.search_paths)
-        if key not in services:
-            services[key] = list_services(loader, type_name)
-        return services[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", load)
-        patch.setattr(ExtrasProcessor, "process", merge_apart)
-        patch.setattr(Loader, "list_available_services", available)
-        yield
-
-
-class _MotoExtras(dict[str, Any]):
-    """Members that moto adds to a service model."""
-
-
-def _with_own_routes(model: Any) -> Any:
-    operations = {name: {**each, "http": {**each.get("http", {})}} for name, each in model["operations"].items()}
-    return {**model, "operations": operations}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _handlers_inspected_fast() -> Iterator[None]:
-    """An event handler's code shows whether it accepts keywords.
-
-    botocore inspects the signatures of more than a hundred handlers, which takes a tenth of a session's time.
-    """
-    inspected = hooks.accepts_kwargs
-
-    def accepts_kwargs(handler: Any) -> bool:
-        code = getattr(handler, "__code__", None)
-        return bool(inspected(handler) if code is None else code.co_flags & inspect.CO_VARKEYWORDS)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hooks, "accepts_kwargs", accepts_kwargs)
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -380,12 +380,12 @@ _OWN_LOCKS = {
     "remote_function/futures.py",
     "remote_function/item_futures.py",
     "remote_function/mapping/futures.py",
-    "remote_function/mapping/results.py",
     "remote_function/pool/job.py",
     "remote_function/pool/messages.py",
     "remote_function/pool/pool.py",
     "staging/obstore.py",
     "staging/progress.py",
+    "staging/request_templates.py",
     "staging/source_file.py",
     "staging/thread_pool.py",
     "watching/status/leader.py",
@@ -395,7 +395,7 @@ _OWN_LOCKS = {
 def test_every_other_lock_is_safe_after_a_fork() -> None:
     """A module uses `ForkSafeLock`, and `lazy` instead of `functools.cached_property`, unless it is named here."""
     root = Path(processing.__file__).parent
-    made = re.compile(r"threading\.(R?Lock|Condition|Semaphore)\(|cached_property")
+    made = re.compile(r"threading\.(R?Lock|Condition|Semaphore)\(|factory=threading\.|cached_property")
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if made.search(path.read_text("utf-8"))}
     assert {name for name in found if not name.startswith("testing/")} - {"_utils/__init__.py"} == _OWN_LOCKS
 

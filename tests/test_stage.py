@@ -122,3 +122,23 @@ def test_ctrl_c_during_an_upload_takes_back_its_files(session: Session) -> None:
     keys = [entry["Key"] for entry in session.client("s3").list_objects_v2(Bucket="bucket").get("Contents", ())]
     assert [key for key in keys if not key.startswith("code/")] == []
     assert session.client("sagemaker").list_processing_jobs()["ProcessingJobSummaries"] == []
+
+
+def test_ctrl_c_asks_only_for_files_that_were_begun(session: Session) -> None:
+    """Of a thousand files, those of the first requests are removed."""
+    folder = pathlib.Path("data")
+    folder.mkdir()
+    for number in range(1000):
+        (folder / str(number)).write_bytes(b"x")
+    asked: list[str] = []
+    s3 = session.client("s3")
+    s3.meta.events.register("before-call.s3.HeadObject", lambda params, **_: asked.append(params["url_path"]))
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    processor = Processor(ROLE, "i:1", 1, "ml.m5.large", ["x"], sagemaker_session=session)
+    with pytest.raises(KeyboardInterrupt):
+        processor.run([ProcessingInput(folder, "/opt/ml/processing/in")], progress=interrupt)
+    assert 0 < len(asked) < 500
+    assert s3.list_objects_v2(Bucket="bucket")["KeyCount"] == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -283,13 +284,32 @@ def test_ctrl_c_stops_the_job_on_request(session: LocalSession) -> None:
     assert processing.attach("stopped", session).status == "Stopped"
 
 
+# The command, whose uploads are not over before Ctrl-C has come: the report of the first file waits for it.
+UPLOADING_UNTIL_CTRL_C = """
+import signal, sys, time
+from processing.cli import main
+from processing.watching.render.run_display import RunDisplay
+
+show_upload = RunDisplay.show_upload
+
+def wait_for_ctrl_c(*progress):
+    show_upload(*progress)
+    while signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:  # what a second Ctrl-C meets
+        time.sleep(0.01)
+
+RunDisplay.show_upload = wait_for_ctrl_c
+sys.exit(main())
+"""
+
+
 def test_ctrl_c_before_the_submission(session: LocalSession) -> None:
     """The run ends, no job exists, and the uploads of this run are taken back."""
     large = pathlib.Path("large")
     large.mkdir()
-    for number in range(3000):
+    for number in range(100):
         (large / f"{number}.txt").write_text(str(number))
-    terminal = InTerminal("run", "hello.py", "-i", "raw=large", "-t", "local")
+    command = (sys.executable, "-c", UPLOADING_UNTIL_CTRL_C)
+    terminal = InTerminal("run", "hello.py", "-i", "raw=large", "-t", "local", command=command)
     terminal.wait_for("uploading")
     terminal.press_ctrl_c()
     assert terminal.end() == 130

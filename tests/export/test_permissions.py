@@ -45,6 +45,7 @@ from processing.remote_function.pool import RemotePool
 from processing.remote_function.serialization import deserialize_obj_from_s3, serialize_obj_to_s3
 from processing.spark import PySparkProcessor
 from processing.testing.faults import FaultInjector
+from processing.watching.polling import Polling
 from recorded_calls import CodeArtifactServer, RecordedCalls, RecordingServer, actions_of
 from spark_stand_in import make_spark
 
@@ -173,7 +174,7 @@ class Scenarios:
 
     def on_aws(self) -> Session:
         """A session as for AWS, whose calls the engine answers: that of the engine knows account and bucket itself."""
-        return Session(self.session.boto_session)
+        return Session(self.session.boto_session, polling=Polling.of_engine())
 
     def default_bucket(self) -> None:
         processor = Processor(ROLE, "image", 1, "ml.m5.large", ["true"], sagemaker_session=self.on_aws())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyte
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 COMMAND = (sys.executable, "-m", "processing")
 # A job of a test takes seconds on a busy machine.
@@ -43,12 +43,19 @@ class InTerminal:
     Args:
         words: the arguments of the command.
         columns: the width of the terminal.
+        command: the words that run the command.
 
     Attributes:
         written: all that the command has written so far.
     """
 
-    def __init__(self, *words: str, columns: int = 100, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *words: str,
+        columns: int = 100,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
         self.screen = pyte.Screen(columns, 40)
         self._stream = pyte.ByteStream(self.screen)
         self.written = b""
@@ -58,7 +65,7 @@ class InTerminal:
         unset = {"CI", "AIRFLOW_CTX_DAG_ID", "NO_COLOR", "COLUMNS"}
         kept = {name: value for name, value in os.environ.items() if name not in unset}
         self.process = subprocess.Popen(
-            [*COMMAND, *words],
+            [*command, *words],
             stdin=writer,
             stdout=writer,
             stderr=writer,

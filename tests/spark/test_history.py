@@ -20,7 +20,7 @@ import pytest
 
 from container_fixtures import containers  # noqa: F401 - a fixture of several folders
 from processing import ConfigurationError, EngineError, LocalSession
-from processing.spark import PySparkProcessor
+from processing.spark import PySparkProcessor, history
 
 if TYPE_CHECKING:
     from container_fixtures import Containers
@@ -185,6 +185,7 @@ def test_an_image_takes_the_place_of_a_missing_spark(
     containers: Containers,  # noqa: F811 - the fixture
 ) -> None:
     """A container with the logs serves on this machine alone, without credentials, and is removed at the end."""
+    monkeypatch.setattr(history, "_STOP_SECONDS", 0.2)  # the program ignores SIGTERM, as process 1 does by default
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-mine")
     program = tmp_path / "spark/bin/spark-class"

@@ -59,8 +59,9 @@ def test_a_single_thread_waits_no_real_time() -> None:
     assert len(clock.sleeps) == 1001
 
 
-def test_the_earliest_moment_comes_first() -> None:
+def test_the_earliest_moment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of threads that wait for several moments, each returns at its own, in order."""
+    monkeypatch.setattr("processing.testing.clock._GRACE", math.inf)
     clock = VirtualClock()
     condition = threading.Condition()
     ready = threading.Barrier(3)
