@@ -9,6 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from processing._utils.locks import wait_on
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Condition
@@ -85,7 +87,7 @@ class SystemClock:
         just after the first wait.
         """
         slices = threading.current_thread() is threading.main_thread()
-        condition.wait(min(max(0.0, seconds), _SLICE if slices else threading.TIMEOUT_MAX))
+        wait_on(condition, min(max(0.0, seconds), _SLICE if slices else threading.TIMEOUT_MAX))
 
     def within(self, seconds: float, function: Callable[[], T]) -> T:
         """Call the function in a thread, unless the limit is longer than any call to AWS."""

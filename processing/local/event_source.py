@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from processing._utils.locks import call_unlocked
 from processing.exceptions import ProcessingError
 from processing.local.stores.jobs import JobRecord
 
@@ -57,11 +58,7 @@ class OutboxEventSource:
             return ()
         # One wait for each call. A second one could miss a notification that comes just after the first.
         self._clock.wait(condition, min(seconds, self._pause))
-        condition.release()  # another process may lock the store for seconds
-        try:
-            changed = self._read()
-        finally:
-            condition.acquire()
+        changed = call_unlocked(condition, self._read)  # another process may lock the store for seconds
         self._pause = _FIRST if changed else min(self._pause * _GROWTH, _LONGEST)
         return changed
 

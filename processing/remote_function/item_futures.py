@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from processing._utils import lazy
+from processing.clock import SYSTEM_CLOCK
 from processing.container.remote.segments import SegmentEntry
 from processing.container.remote.worker import VALUE
 from processing.exceptions import DeserializationError
@@ -108,7 +110,8 @@ class ItemsFuture(RemoteFuture[list[Any]]):
         """Yield the items, each as soon as the job has sent it, and raise the exception of the function after them."""
         for number in itertools.count():
             with self._changed:
-                self._changed.wait_for(lambda: number in self._items or self.done())  # noqa: B023 - it ends here
+                while not (number in self._items or self.done()):
+                    SYSTEM_CLOCK.wait(self._changed, math.inf)
             if number not in self._items:
                 error = self.exception()  # reads the rest
                 if number not in self._items:

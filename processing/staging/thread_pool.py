@@ -16,12 +16,14 @@ off.
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections import deque
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from processing.aws.retry import FailureKind, http_status
+from processing.clock import SYSTEM_CLOCK
 from processing.exceptions import CredentialsError
 
 if TYPE_CHECKING:
@@ -123,7 +125,8 @@ class TransferPool(Generic[T]):
             with self._condition:
                 self._items.extend(items)
                 self._start_threads()
-                self._condition.wait_for(lambda: not self._running and not self._large_running)
+                while self._running or self._large_running:
+                    SYSTEM_CLOCK.wait(self._condition, math.inf)
         except BaseException as error:
             self.abort(error)
             raise

@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from processing._utils.locks import call_unlocked
 from processing._utils.validation import SECONDS, number, require
 
 if TYPE_CHECKING:
@@ -102,11 +103,9 @@ class VirtualClock:
             waiter = _Waiter(self, self._passed + max(0.0, seconds))
             self._waiting.append(waiter)
         inside._waiters.append(waiter)  # noqa: SLF001 - as `Condition.wait` does itself, with a lock
-        state = inside._release_save()  # noqa: SLF001 - as above
         try:
-            self._wait(waiter)
+            call_unlocked(condition, lambda: self._wait(waiter))
         finally:
-            inside._acquire_restore(state)  # noqa: SLF001 - as above
             with contextlib.suppress(ValueError):  # it was notified
                 inside._waiters.remove(waiter)  # noqa: SLF001 - as above
             with self._lock:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from processing import StagingError
 from processing.aws import checksums
+from processing.clock import SystemClock
 from processing.request.s3_uri import S3Uri
 from processing.staging import downloads, listing, multipart, pending_uploads, transfers
 from processing.staging import ranges as range_requests
@@ -271,13 +272,13 @@ class TestUp:
         arrived = threading.Event()
         wire.instead("PutObject", lambda _: arrived.set())
 
-        def interrupted(self: threading.Condition, _predicate: Any, timeout: float | None = None) -> None:
+        def interrupted(_: SystemClock, condition: threading.Condition, seconds: float) -> None:
             while not arrived.is_set():
-                self.wait(0.001)
+                condition.wait(min(seconds, 0.001))
             raise KeyboardInterrupt
 
         uploads = files(tmp_path, **{f"f{i}": b"x" for i in range(300)})
-        monkeypatch.setattr(threading.Condition, "wait_for", interrupted)
+        monkeypatch.setattr(SystemClock, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             upload(session, uploads, workers=2)
         assert len(wire.calls) < 300

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from processing._utils.forks import reset_after_fork
+from processing._utils.locks import call_unlocked
 from processing.aws.retry import is_not_found
 from processing.watching.events import StatusChanged
 from processing.watching.status.callback_thread import CallbackThread
@@ -387,11 +388,9 @@ class Poller:
         return limiter.delay(self._clock) if limiter else 0.0
 
     def _call_unlocked(self, call: StatusCall, policy: RetryPolicy) -> dict[str, Any]:
-        self._lock.release()
-        try:
-            return self._api.call("sagemaker", call.operation, call.params, policy=policy)
-        finally:
-            self._lock.acquire()
+        return call_unlocked(
+            self._lock, lambda: self._api.call("sagemaker", call.operation, call.params, policy=policy)
+        )
 
     def _deliver(self, results: Iterable[StatusReport | WatchFailure]) -> None:
         """Deliver updates to the subscriptions of each job. A subscription gets each status once, in order."""
