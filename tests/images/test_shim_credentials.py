@@ -133,6 +133,12 @@ def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for temporary files, into which a zip file is unpacked and compiled once, as on any machine."""
+    return tmp_path_factory.mktemp("temporary")
+
+
 def _variables(kind: str, source: Source, folder: Path) -> dict[str, str]:
     (folder / "token").write_text("signed")
     (folder / "credentials").write_text(
@@ -176,10 +182,21 @@ def _command(delivery: str, zipapp: Path) -> list[str]:
 )
 @pytest.mark.parametrize("kind", ["variables", "a profile", "container metadata", "instance metadata", "web identity"])
 def test_each_source_of_credentials_is_used(
-    plain: str, kind: str, delivery: str, source: Source, s3: dict[str, str], zipapp: Path, tmp_path: Path
+    plain: str,
+    kind: str,
+    delivery: str,
+    source: Source,
+    s3: dict[str, str],
+    zipapp: Path,
+    temporary: Path,
+    tmp_path: Path,
 ) -> None:
     """The shim finds credentials where boto3 does, and the program receives none of them."""
-    variables = {**_variables(kind, source, tmp_path), "PROCESSING_SHIM_PLAIN_S3": plain}
+    variables = {
+        **_variables(kind, source, tmp_path),
+        "PROCESSING_SHIM_PLAIN_S3": plain,
+        "TMPDIR": str(temporary),
+    }
     done = _invoke(_command(delivery, zipapp), variables, s3, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert bool(source.asked) == (kind not in {"variables", "a profile"})
@@ -188,10 +205,10 @@ def test_each_source_of_credentials_is_used(
 
 
 def test_refused_credentials_are_the_reason_of_a_failure(
-    source: Source, s3: dict[str, str], zipapp: Path, tmp_path: Path
+    source: Source, s3: dict[str, str], zipapp: Path, temporary: Path, tmp_path: Path
 ) -> None:
     """A metadata server that refuses is named in the log."""
-    variables = _variables("a wrong token", source, tmp_path)
+    variables = {**_variables("a wrong token", source, tmp_path), "TMPDIR": str(temporary)}
     python, *isolated, program = _command("zip file", zipapp)
     done = _invoke([python, *isolated, "-c", WITHOUT_PAUSES, program], variables, s3, tmp_path)
     assert done.returncode == 1
@@ -204,7 +221,6 @@ def _invoke(command: list[str], variables: dict[str, str], s3: dict[str, str], f
     }
     environment |= {
         "PATH": os.environ["PATH"],
-        "TMPDIR": str(folder),
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         "PROCESSING_SHIM_INPUT_PATH": str(folder / "in"),
         "PROCESSING_SHIM_OUTPUT_PATH": str(folder / "out"),
