@@ -63,7 +63,8 @@ def installed_packages() -> Iterator[InstalledPackage]:
     folders = package_folders()
     seen: set[str] = set()
     for found in metadata.distributions():
-        raw = found.metadata["Name"]
+        described = found.metadata  # parsed anew at each access
+        raw = described["Name"]
         folder = Path(str(found.locate_file(""))).resolve()
         if not raw or folder not in folders:  # a project in place, on the import path
             continue
@@ -73,11 +74,11 @@ def installed_packages() -> Iterator[InstalledPackage]:
         seen.add(name)
         yield InstalledPackage(
             name,
-            found.version,
+            described["Version"],
             folder,
             (found.read_text("INSTALLER") or "").strip(),
             _origin(found.read_text("direct_url.json")),
-            tuple(found.requires or ()),
+            tuple(described.get_all("Requires-Dist") or found.requires or ()),
             found.read_text("REQUESTED") is not None,
         )
 
