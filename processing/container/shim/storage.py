@@ -241,19 +241,29 @@ def _prune_models(session: Any) -> None:
 
 
 def _pruned(model: Any, name: str) -> Any:
+    """Return what a transfer needs of the content of a file. The content stays whole: other sessions may share it."""
     if name == "endpoints":
-        for partition in model.get("partitions", ()):
-            services = partition.get("services", {})
-            partition["services"] = {each: services[each] for each in _SERVICES if each in services}
-    elif name == "service-2":
-        _drop_documentation(model)
+        return {**model, "partitions": [_with_few_services(each) for each in model.get("partitions", ())]}
+    if name == "service-2":
+        return _without_documentation(model)
     return model
 
 
-def _drop_documentation(model: Any) -> None:
-    members = [each for shape in model["shapes"].values() for each in shape.get("members", {}).values()]
-    for described in (*model["operations"].values(), *model["shapes"].values(), *members):
-        described["documentation"] = ""  # botocore reads it
+def _with_few_services(partition: Any) -> Any:
+    services = partition.get("services", {})
+    return {**partition, "services": {each: services[each] for each in _SERVICES if each in services}}
+
+
+def _without_documentation(model: Any) -> Any:
+    shapes = _undocumented(model["shapes"])
+    for shape in shapes.values():
+        if "members" in shape:
+            shape["members"] = _undocumented(shape["members"])
+    return {**model, "operations": _undocumented(model["operations"]), "shapes": shapes}
+
+
+def _undocumented(described: Any) -> Any:
+    return {name: {**each, "documentation": ""} for name, each in described.items()}  # botocore reads it
 
 
 def _import_botocore() -> Tuple[Any, Any]:

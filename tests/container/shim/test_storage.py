@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import sys
@@ -47,6 +48,40 @@ def test_clients_for_credentials_can_be_made() -> None:
     for name in ("s3", "sts", "sso", "sso-oidc"):
         client = session.create_client(name, "eu-west-1", aws_access_key_id="id", aws_secret_access_key="secret")
         assert client.meta.service_model.service_name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "pruned"),
+    [
+        (
+            "endpoints",
+            {"partitions": [{"partition": "aws", "services": {"s3": {"a": 1}, "sagemaker": {"a": 2}}}]},
+            {"partitions": [{"partition": "aws", "services": {"s3": {"a": 1}}}]},
+        ),
+        (
+            "service-2",
+            {
+                "operations": {"Put": {"documentation": "x"}},
+                "shapes": {
+                    "A": {"documentation": "x", "members": {"B": {"documentation": "x"}}},
+                    "C": {"type": "blob"},
+                },
+            },
+            {
+                "operations": {"Put": {"documentation": ""}},
+                "shapes": {
+                    "A": {"documentation": "", "members": {"B": {"documentation": ""}}},
+                    "C": {"type": "blob", "documentation": ""},
+                },
+            },
+        ),
+    ],
+)
+def test_pruned_models_are_copies(name: str, content: Any, pruned: Any) -> None:
+    """Parts of a model are left out of a copy, because other sessions may share what was read."""
+    whole = copy.deepcopy(content)
+    assert storage._pruned(content, name) == pruned
+    assert content == whole
 
 
 def test_a_large_object_is_sent_in_parts(shim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
