@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 import processing
 from botocore_fixtures import (  # noqa: F401 - used by every test
@@ -57,6 +58,16 @@ def pytest_configure(config: pytest.Config) -> None:
     origin = Path(processing.__file__)
     if os.environ.get("PROCESSING_TEST_INSTALLED") == "1" and "site-packages" not in origin.parts:
         pytest.exit(f"the built wheel is what has to be tested, but `processing` is {origin}", returncode=4)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let hypothesis find the characters of UTF-8 once, before the workers start.
+
+    It tries every character, which takes seconds, and keeps a file of them. Workers that start together find none.
+    """
+    if session.config.getoption("tx", None) and not hasattr(session.config, "workerinput"):
+        st.characters(codec="utf-8").validate()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
