@@ -238,7 +238,8 @@ class TestInstalling:
         """Neither boto3 nor a processor is loaded until a name is used."""
         program = (
             "import sys, processing.compat; processing.compat.install(); import sagemaker.processing\n"
-            "print([n for n in ('boto3', 'tenacity', 'yaml', 'processing.session.session') if n in sys.modules])"
+            "heavy = 'boto3', 'tenacity', 'yaml', 'processing.session', 'processing.processors', 'processing.spark'\n"
+            "print([name for name in heavy if name in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == "[]\n"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from processing.spark import ml
-
 ROOT: Final = "sagemaker_pyspark"
 """The package."""
 
+# The text of the name, because an import of the module takes longer than a whole command for a wrong usage.
+_STAGES: Final = "processing.spark.ml"
 _JVM: Final = ("Option", "SageMakerJavaWrapper", "ScalaList", "ScalaMap")
 _OWN: Final = ("Option", "SageMakerClients", "SageMakerJavaWrapper", "classpath_jars")
 _SERIALIZERS: Final = (
@@ -82,7 +82,7 @@ _ALGORITHM_MODULES: Final = {
 
 
 def _of_stages(*names: str) -> dict[str, str]:
-    return dict.fromkeys(names, ml.__name__)
+    return dict.fromkeys(names, _STAGES)
 
 
 SPARK_MODULES: Final = {
@@ -94,7 +94,9 @@ SPARK_MODULES: Final = {
     f"{ROOT}.transformation.deserializers": _of_stages(*_DESERIALIZERS),
     f"{ROOT}.transformation.deserializers.deserializers": _of_stages(*_DESERIALIZERS),
     f"{ROOT}.IAMRoleResource": _of_stages("IAMRole", "IAMRoleFromConfig", "IAMRoleResource"),
-    f"{ROOT}.NamePolicy": _of_stages(*(name for name in ml.__all__ if "NamePolicy" in name)),
+    f"{ROOT}.NamePolicy": _of_stages(
+        "NamePolicy", "NamePolicyFactory", *(name for name in _NAMES if "NamePolicy" in name)
+    ),
     f"{ROOT}.S3Resources": _of_stages("S3AutoCreatePath", "S3DataPath", "S3Resource"),
     f"{ROOT}.SageMakerClients": {"SageMakerClients": "processing.compat.spark_names"},
     f"{ROOT}.SageMakerEstimator": _of_stages("EndpointCreationPolicy", "SageMakerEstimator", "SageMakerEstimatorBase"),
