@@ -14,7 +14,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -108,26 +108,65 @@ def runs(client: str, script: str, data: str, bucket: str, count: str) -> Measur
 def runs_by_hand(client: str, script: str, data: str, bucket: str, count: str) -> Measured:
     """Start the jobs of `runs` with the calls that a user of boto3 writes, and return the seconds of each."""
     boto3 = _module(client)
-    s3, sagemaker = boto3.client("s3"), boto3.client("sagemaker")
-    names = (f"by-hand-{time.time_ns()}" for _ in range(int(count)))
+    s3 = boto3.client("s3")
 
-    def given(name: str, file: Path) -> dict[str, Any]:
-        key = f"{name}/{file.name}"
-        s3.upload_file(str(file), bucket, key)
+    def upload(uploads: Sequence[tuple[str, Path]]) -> None:
+        for key, file in uploads:
+            s3.upload_file(str(file), bucket, key)
+
+    return _jobs_of_calls(boto3, upload, script, data, bucket, count)
+
+
+def runs_at_once(client: str, script: str, data: str, bucket: str, count: str) -> Measured:
+    """Start the jobs of `runs_by_hand` with the fewest round trips, and return the seconds of each.
+
+    Two threads that wait already send the files, without `Expect: 100-continue`. Nothing is checked. So this is the
+    least time in which botocore makes these requests.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # here, as the clients' own imports count
+
+    from botocore.handlers import add_expect_header
+
+    boto3 = _module(client)
+    s3 = boto3.client("s3")
+    s3.meta.events.unregister("before-call.s3", add_expect_header)
+
+    def put(upload: tuple[str, Path]) -> None:
+        s3.put_object(Bucket=bucket, Key=upload[0], Body=upload[1].read_bytes())
+
+    with ThreadPoolExecutor(2) as pool:
+        return _jobs_of_calls(boto3, lambda uploads: list(pool.map(put, uploads)), script, data, bucket, count)
+
+
+def _jobs_of_calls(
+    boto3: Any,
+    upload: Callable[[Sequence[tuple[str, Path]]], object],
+    script: str,
+    data: str,
+    bucket: str,
+    count: str,
+) -> Measured:
+    sagemaker = boto3.client("sagemaker")
+    names = (f"by-hand-{time.time_ns()}" for _ in range(int(count)))
+    (file,) = Path(data).iterdir()
+
+    def given(name: str, key: str) -> dict[str, Any]:
         place = {"S3Uri": f"s3://{bucket}/{key}", "LocalPath": f"/opt/ml/processing/input/{name}"}
         return {"InputName": name, "S3Input": {**place, "S3DataType": "S3Prefix", "S3InputMode": "File"}}
 
     def run() -> None:
-        code = given("code", Path(script))
-        (file,) = Path(data).iterdir()
-        entrypoint = ["python3", f"/opt/ml/processing/input/code/{Path(script).name}"]
+        job = next(names)
+        code = Path(script)
+        keys = {"code": f"{job}/code/{code.name}", "data": f"{job}/data/{file.name}"}
+        upload([(keys["code"], code), (keys["data"], file)])
+        entrypoint = ["python3", f"/opt/ml/processing/input/code/{code.name}"]
         cluster = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
         sagemaker.create_processing_job(
-            ProcessingJobName=next(names),
+            ProcessingJobName=job,
             RoleArn=ROLE,
             AppSpecification={"ImageUri": "image", "ContainerEntrypoint": entrypoint},
             ProcessingResources={"ClusterConfig": cluster},
-            ProcessingInputs=[given("data", file), code],
+            ProcessingInputs=[given(name, key) for name, key in keys.items()],
         )
 
     return _measured_each(run, count)
