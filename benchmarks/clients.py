@@ -114,10 +114,10 @@ def runs_by_hand(client: str, script: str, data: str, bucket: str, count: str) -
         for key, file in uploads:
             s3.upload_file(str(file), bucket, key)
 
-    return _jobs_of_calls(boto3, upload, script, data, bucket, count)
+    return _create_jobs(boto3, upload, script, data, bucket, count)
 
 
-def runs_at_once(client: str, script: str, data: str, bucket: str, count: str) -> Measured:
+def runs_with_threads(client: str, script: str, data: str, bucket: str, count: str) -> Measured:
     """Start the jobs of `runs_by_hand` with the fewest round trips, and return the seconds of each.
 
     Two threads that wait already send the files, without `Expect: 100-continue`. Nothing is checked. So this is the
@@ -135,10 +135,10 @@ def runs_at_once(client: str, script: str, data: str, bucket: str, count: str) -
         s3.put_object(Bucket=bucket, Key=upload[0], Body=upload[1].read_bytes())
 
     with ThreadPoolExecutor(2) as pool:
-        return _jobs_of_calls(boto3, lambda uploads: list(pool.map(put, uploads)), script, data, bucket, count)
+        return _create_jobs(boto3, lambda uploads: list(pool.map(put, uploads)), script, data, bucket, count)
 
 
-def _jobs_of_calls(
+def _create_jobs(
     boto3: Any,
     upload: Callable[[Sequence[tuple[str, Path]]], object],
     script: str,
@@ -146,6 +146,16 @@ def _jobs_of_calls(
     bucket: str,
     count: str,
 ) -> Measured:
+    """Create the jobs of `runs` with boto3, and return the seconds of each.
+
+    Args:
+        boto3: the module.
+        upload: sends files, each given with its key, before the job is created.
+        script: the code.
+        data: a directory with one file.
+        bucket: the bucket of the uploads.
+        count: the number of jobs.
+    """
     sagemaker = boto3.client("sagemaker")
     names = (f"by-hand-{time.time_ns()}" for _ in range(int(count)))
     (file,) = Path(data).iterdir()

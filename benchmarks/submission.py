@@ -26,7 +26,7 @@ LIMITS = {"": 0.35, clients.BUCKET: 0.45}
 LIMIT_BY_HAND = 0.42
 """Five round trips of boto3, of which `Expect: 100-continue` takes two, and two of ours: 0.4 at best."""
 
-LIMIT_AT_ONCE = 1.15
+LIMIT_WITH_THREADS = 1.15
 """The same requests of botocore from threads that wait already, without any check: 1 at best."""
 
 
@@ -34,7 +34,7 @@ def warm_runs(
     server: standin.StandIn, python: Path | str, client: str, folder: Path, bucket: str
 ) -> tuple[list[float], list[float]]:
     """Return the seconds, and those of the processor, of the runs after the first."""
-    action = {"boto3": "runs_by_hand", "boto3 at once": "runs_at_once"}.get(client, "runs")
+    action = {"boto3": "runs_by_hand", "boto3 with threads": "runs_with_threads"}.get(client, "runs")
     words = (action, folder / "script.py", folder / "data", bucket, RUNS)
     found = clients.measure(python, client.split(maxsplit=1)[0], *words, environment=server.environment)
     counted = server.reset()
@@ -46,7 +46,7 @@ def warm_runs(
 def compare(server: standin.StandIn, folder: Path, bucket: str) -> list[Figure]:
     pythons = {"processing": Path(sys.executable), "sagemaker": clients.SAGEMAKER_2}
     if bucket:
-        pythons |= dict.fromkeys(("boto3", "boto3 at once"), Path(sys.executable))
+        pythons |= dict.fromkeys(("boto3", "boto3 with threads"), Path(sys.executable))
     seconds: dict[str, list[float]] = {client: [] for client in pythons}
     cpu: dict[str, list[float]] = {client: [] for client in pythons}
     for _ in range(TURNS):
@@ -55,7 +55,10 @@ def compare(server: standin.StandIn, folder: Path, bucket: str) -> list[Figure]:
             seconds[client] += found[0]
             cpu[client] += found[1]
     what = f"warm run(), {'a bucket named' if bucket else 'the default bucket'}"
-    calls = {"boto3": ("boto3 by hand", LIMIT_BY_HAND), "boto3 at once": ("these requests alone", LIMIT_AT_ONCE)}
+    calls = {
+        "boto3": ("boto3 by hand", LIMIT_BY_HAND),
+        "boto3 with threads": ("these requests alone", LIMIT_WITH_THREADS),
+    }
     return [
         *(
             ratio(f"{what}: time against {name}", seconds["processing"], seconds[client], limit)
